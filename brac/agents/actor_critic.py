@@ -1,0 +1,67 @@
+"""What sac, bcq and the two brac agents share: the ensemble of critics with their targets."""
+
+from typing import List, Tuple
+
+import tensorflow as tf
+
+from brac.agents import agent
+from brac.dataset import Batch
+from brac.networks import Critic
+from brac.rng import Rng
+
+
+class ActorCritic(agent.Agent):
+  r"""k critics, each with a target copy, trained to `y = r + γ d V(s')`:
+
+  `J(Q) = Σ_k E[(Q_k(s, a) - y)²]`. The agent says what `V` is.
+
+  Args:
+    ensemble_q_lambda: λ of the ensemble `λ min_k Q_k + (1 - λ) max_k Q_k`.
+  """
+
+  def __init__(self, *, ensemble_q_lambda: float, **common):
+    super().__init__(**common)
+    self.ensemble_q_lambda = ensemble_q_lambda
+    self.q_nets = [self._make_critic() for _ in range(self.numbers['n_q'])]
+    self.target_q_nets = [self._make_critic() for _ in self.q_nets]
+    self.saved._q_nets = []
+    for q, target_q in zip(self.q_nets, self.target_q_nets):
+      agent.copy(q, target_q)
+      self.saved._q_nets.append([q, target_q])
+
+  def _make_critic(self) -> Critic:
+    return Critic(self.n_states, self.box.n_actions, self.units['q'], self.init_rng)
+
+  def targets(self) -> List[Tuple[tf.Module, tf.Module]]:
+    return list(zip(self.q_nets, self.target_q_nets))
+
+  def q(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
+    """`Q(s, a)`, `[B]`: the ensemble of the critics."""
+    return self.ensemble([q(s, a) for q in self.q_nets])
+
+  def target_q(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
+    """`Q̄(s, a)`, `[B]`: the ensemble of the target critics."""
+    return self.ensemble([q(s, a) for q in self.target_q_nets])
+
+  def ensemble(self, qs: List[tf.Tensor]) -> tf.Tensor:
+    """`λ min + (1 - λ) max` of a list of `[B]`."""
+    λ = self.ensemble_q_lambda
+    least, most = (f(tf.stack(qs), axis=0) for f in (tf.reduce_min, tf.reduce_max))
+    return least if λ == 1 else λ * least + (1 - λ) * most
+
+  def next_value(self, batch: Batch, rng: Rng) -> tf.Tensor:
+    """`V(s')`, `[B]`, of the target critics."""
+    raise NotImplementedError
+
+  def q_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+    """`Σ_k E[(Q_k(s, a) - (r + γ d V(s')))²]`."""
+    v = self.next_value(batch, rng)
+    y = tf.stop_gradient(batch.r + self.discount * batch.d * v)
+    qs = [q(batch.s1, batch.a1) for q in self.q_nets]
+    loss = tf.add_n([tf.reduce_mean(tf.square(q - y)) for q in qs])
+    return loss, {
+      'r_mean': tf.reduce_mean(batch.r),
+      'dsc_mean': tf.reduce_mean(batch.d),
+      'q2_target_mean': tf.reduce_mean(v),
+      'q1_target_mean': tf.reduce_mean(y),
+    }

@@ -1,0 +1,286 @@
+"""What every agent is: networks, a list of updates, the compiled training loop, its saved state.
+
+An agent declares; this file does. The updates are listed in the order of the paper, each with its
+loss, its variables and its optimiser, and one loop here draws batches, takes gradients, applies them
+and moves the targets.
+"""
+
+import functools
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import tensorflow as tf
+from absl import logging
+
+from brac import checkpoints, networks, optimizers, rng
+from brac.dataset import Batch, Dataset
+from brac.errors import UserError
+from brac.policies import ActorPolicy, Policy
+from brac.rng import Rng
+
+Info = Dict[str, tf.Tensor]
+Loss = Callable[[Batch, Rng], Tuple[tf.Tensor, Info]]
+
+
+class Update(NamedTuple):
+  """One gradient step on `loss + decay Σ‖kernel‖²`; TensorBoard has it as `{name}_loss`."""
+
+  name: str
+  loss: Loss
+  variables: Sequence[tf.Variable]
+  optimizer: optimizers.Adam
+  kernels: Sequence[tf.Variable] = ()
+  decay: float = 0.0
+
+
+class Agent:
+  """The base of the agents. `train(n)` runs n whole training steps in one compiled call.
+
+  A subclass names what its parameters list (`UNITS` and `NUMBERS` for `model_params`, `OPTIMIZERS`,
+  `DECAYS`), makes its networks, and says its `updates`, its `targets` and its `policies`. What it
+  puts on `self.saved` is saved under the key `agent`.
+
+  Args:
+    observation_spec: states `[S]`.
+    action_spec: actions `[A]`, bounded.
+    data: what batches are drawn from.
+    seed: of the networks' start and of every draw in training.
+    model_params: units of the hidden layers of each network, then the other numbers.
+    optimizers: `('adam', learning rate)` for each of `OPTIMIZERS`; one serves for all.
+    batch_size: transitions a step.
+    weight_decays: one for each of `DECAYS`; one serves for all.
+    update_freq: steps from one move of the targets to the next.
+    update_rate: the part of the way to their sources that the targets go in a move.
+    discount: γ.
+  """
+
+  UNITS: Tuple[str, ...] = ('q', 'policy')
+  NUMBERS: Tuple[str, ...] = ('n_q',)
+  OPTIMIZERS: Tuple[str, ...] = ()
+  DECAYS: Tuple[str, ...] = ('q', 'p')
+
+  def __init__(
+    self,
+    *,
+    observation_spec,
+    action_spec,
+    data: Dataset,
+    seed: int = 0,
+    model_params=(((200, 200),), 2),
+    optimizers=(('adam', 1e-3),),
+    batch_size: int = 256,
+    weight_decays=(0.0,),
+    update_freq: int = 1,
+    update_rate: float = 0.005,
+    discount: float = 0.99,
+  ):
+    self.observation_spec, self.action_spec = observation_spec, action_spec
+    self.n_states = int(observation_spec.shape[0])
+    self.box = networks.Box.of(action_spec)
+    self.data, self.seed, self.batch_size = data, seed, batch_size
+    self.update_freq, self.update_rate, self.discount = update_freq, update_rate, discount
+    self.units, self.numbers = self.read_model_params(model_params)
+    self._optimizer_entries = _one_for_each('optimizers', optimizers, self.OPTIMIZERS)
+    self._decays = _one_for_each('weight_decays', weight_decays, self.DECAYS)
+    self.init_rng = Rng(seed, rng.INIT)
+    self.global_step = tf.Variable(0, dtype=tf.int64)
+    self.saved = tf.Module()
+
+  # What a subclass says.
+
+  def make_updates(self) -> List[Update]:
+    """The updates of a step, in their order."""
+    raise NotImplementedError
+
+  def extra_updates(self) -> List[Update]:
+    """Updates after the step's own, each on a fresh batch."""
+    return []
+
+  def targets(self) -> List[Tuple[tf.Module, tf.Module]]:
+    """Pairs of a network and the target copy that follows it."""
+    return []
+
+  @property
+  def policy(self) -> tf.Module:
+    """The network that is saved under the key `policy`: the actor, if there is one."""
+    return self.pi
+
+  def policies(self) -> Dict[str, Policy]:
+    """The policies that are evaluated, by name; `main` first."""
+    return {'main': ActorPolicy(self.observation_spec, self.action_spec, self.pi, True)}
+
+  def acting_policy(self) -> Policy:
+    """The policy that online training acts with: a sample of the actor."""
+    return ActorPolicy(self.observation_spec, self.action_spec, self.pi)
+
+  def before_step(self, rng: Rng) -> None:
+    """Runs in the compiled loop before a step: online training acts in its environment here."""
+
+  # What they share.
+
+  def make_actor(self, target_entropy: Optional[float]) -> networks.Actor:
+    """The actor π; sets H, minus the number of actions by default."""
+    self.target_entropy = -self.box.n_actions if target_entropy is None else target_entropy
+    return networks.Actor(self.n_states, self.units['policy'], self.box, self.init_rng)
+
+  def entropy_gap(self, batch: Batch, draws: Rng) -> tf.Tensor:
+    """`E[log π(a|s) + H]`, a scalar: above 0 where π has less entropy than it should."""
+    _, log_pi = self.pi(batch.s1).sample(draws)
+    return tf.reduce_mean(log_pi) + self.target_entropy
+
+  def make_optimizer(self, name: str, variables: Sequence[tf.Variable]) -> optimizers.Adam:
+    """The optimiser that the entry `name` of `optimizers` sets."""
+    return optimizers.make(self._optimizer_entries[name], variables)
+
+  def update(self, name: str, loss: Loss, optimizer: str, *nets: tf.Module) -> Update:
+    """An update of networks, with the optimiser and the weight decay that are set for it."""
+    variables = [v for net in nets for v in net.trainable_variables]
+    adam, decay = self.make_optimizer(optimizer, variables), self._decays.get(name, 0.0)
+    return Update(name, loss, variables, adam, networks.kernels(*nets), decay)
+
+  def update_scalar(self, name: str, loss: Loss, optimizer: str, variable: tf.Variable) -> Update:
+    """An update of one number."""
+    return Update(name, loss, [variable], self.make_optimizer(optimizer, [variable]))
+
+  @functools.cached_property
+  def updates(self) -> List[Update]:
+    return self.make_updates()
+
+  @property
+  def state(self) -> Dict[str, object]:
+    """Everything that a later step depends on besides the data, by its key in checkpoints."""
+    slots = tf.Module()
+    for update in self.updates:
+      setattr(slots, update.name, update.optimizer.slots)
+    return dict(
+      policy=self.policy, agent=self.saved, global_step=self.global_step, optimizers=slots
+    )
+
+  @property
+  def step(self) -> int:
+    """How many training steps are done."""
+    return int(self.global_step)
+
+  def restore(self, path: str, **more) -> None:
+    """Takes up the state that was saved at `path`, and `more` objects that were saved with it.
+
+    Published checkpoints lack some of an agent's state: that starts afresh.
+
+    Raises:
+      UserError: there is none, it is damaged, or of another agent or other sizes.
+    """
+    lacking = checkpoints.restore(path, 'agent', ('optimizers/', 'global_step'), **self.state, **more)
+    if lacking:
+      logging.info('%s has no %s: they start afresh', path, ', '.join(sorted(lacking)))
+
+  def train(self, n: int) -> Dict[str, float]:
+    """Runs n training steps; returns the numbers of the last, by their TensorBoard tags."""
+    return {tag: float(x) for tag, x in self._train(tf.constant(n)).items()}
+
+  @functools.cached_property
+  def _train(self):
+    updates, extra_updates, targets = self.updates, self.extra_updates(), self.targets()
+
+    def step() -> Info:
+      now = self.global_step.read_value()
+      draws = Rng(self.seed, rng.TRAIN, now)
+      self.before_step(draws)
+      batch = self.data.sample(self.batch_size, draws)
+      self._move(targets, now)
+      info = {}
+      for update in updates:
+        info.update(apply(update, batch, draws))
+      self.global_step.assign_add(1)
+      for update in extra_updates:
+        apply(update, self.data.sample(self.batch_size, draws), draws)
+      return info
+
+    def quiet_step(i):
+      step()
+      return i + 1
+
+    def train(n):
+      # The numbers are asked of the last step alone, so that the others do not compute them.
+      tf.while_loop(lambda i: i < n, quiet_step, [tf.constant(1)])
+      return step()
+
+    return tf.function(train, autograph=False)
+
+  def _move(self, targets: Sequence[Tuple[tf.Module, tf.Module]], now: tf.Tensor) -> None:
+    def move():
+      for source, target in targets:
+        for x, y in zip(source.variables, target.variables):
+          y.assign_add(self.update_rate * (x - y))
+
+    if self.update_freq == 1:
+      move()
+    elif targets:
+      tf.cond(now % self.update_freq == 0, move, lambda: None)
+
+  def read_model_params(self, model_params) -> Tuple[Dict[str, Tuple[int, ...]], Dict[str, float]]:
+    """Units by network and the other numbers by name; one tuple of units serves for all."""
+    name = type(self).__module__.rpartition('.')[2].replace('_agent', '')
+    units = '(' + ', '.join(f'({u} units)' for u in self.UNITS) + ',)'
+    reads = f'({", ".join([units, *self.NUMBERS])})' if self.NUMBERS else units
+    wrong = UserError(f'model_params of {name} reads {reads}; got {model_params!r}')
+    if not isinstance(model_params, (tuple, list)) or not model_params:
+      raise wrong
+    units, *numbers = model_params
+    if not isinstance(units, (tuple, list)) or len(units) not in (1, len(self.UNITS)):
+      raise wrong
+    for hidden in units:
+      if not isinstance(hidden, (tuple, list)) or not hidden:
+        raise wrong
+      if not all(isinstance(n, int) and n > 0 for n in hidden):
+        raise wrong
+    if len(numbers) != len(self.NUMBERS):
+      raise wrong
+    if not all(isinstance(x, (int, float)) and x > 0 for x in numbers):
+      raise wrong
+    units = list(units) * (len(self.UNITS) if len(units) == 1 else 1)
+    return dict(zip(self.UNITS, map(tuple, units))), dict(zip(self.NUMBERS, numbers))
+
+
+def apply(update: Update, batch: Batch, draws: Rng) -> Info:
+  """Takes the gradient of an update's loss and lets its optimiser move its variables."""
+  with tf.GradientTape(watch_accessed_variables=False) as tape:
+    tape.watch(update.variables)
+    loss, info = update.loss(batch, draws)
+    norm = tf.add_n([tf.reduce_sum(tf.square(w)) for w in update.kernels] or [0.0])
+    decayed = loss + update.decay * norm if update.decay else loss
+  gradients = tape.gradient(decayed, update.variables, unconnected_gradients='zero')
+  update.optimizer.apply(update.variables, gradients)
+  info[update.name + '_loss'] = loss
+  if update.kernels:
+    info[update.name + '_norm'] = norm
+  return info
+
+
+def copy(source: tf.Module, target: tf.Module) -> None:
+  """Gives a target the values of its source."""
+  for x, y in zip(source.variables, target.variables):
+    y.assign(x)
+
+
+def bounded(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
+  """`x` clipped to [low, high], with a gradient that outside can still move it back inside."""
+
+  @tf.custom_gradient
+  def clip(x):
+    def gradient(dy):
+      # Descent goes against the gradient: below the box a negative one leads back, above a positive.
+      stays_out = tf.logical_or((x < low) & (dy > 0), (x > high) & (dy < 0))
+      return tf.where(stays_out, 0.0, dy)
+
+    return tf.clip_by_value(x, low, high), gradient
+
+  return clip(x)
+
+
+def _one_for_each(parameter: str, entries, names: Sequence[str]) -> Dict[str, object]:
+  """The entries of a gin parameter by what they are for; a single one serves for all."""
+  if not isinstance(entries, (tuple, list)) or len(entries) not in (1, len(names)):
+    raise UserError(
+      f'{parameter} reads ({", ".join(names)}{"," if len(names) == 1 else ""}) or one entry for all; '
+      f'got {entries!r}'
+    )
+  return dict(zip(names, list(entries) * (len(names) if len(entries) == 1 else 1)))

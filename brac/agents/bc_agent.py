@@ -1,0 +1,73 @@
+"""Behaviour cloning: the policy `b` that the primal divergences compare with."""
+
+from typing import List, Optional, Tuple
+
+import gin
+import tensorflow as tf
+
+from brac.agents import agent
+from brac.dataset import Batch
+from brac.networks import ACTION_MARGIN
+from brac.rng import Rng
+
+@gin.configurable
+class Agent(agent.Agent):
+  r"""Maximum likelihood of the data's actions, with an entropy weight.
+
+  - `J(π) = E[α_e log π(a|s) - log π(a_b|s)]`, `a ~ π(s)`, `(s, a_b)` from the data
+  - `J(α_e) = E[-α_e (log π(a|s) + H)]`
+
+  Args:
+    train_alpha_entropy: whether α_e is trained.
+    alpha_entropy: α_e at the start.
+    target_entropy: H; minus the number of actions by default.
+  """
+
+  UNITS = ('policy',)
+  NUMBERS = ()
+  OPTIMIZERS = ('policy', 'entropy weight')
+  DECAYS = ('p',)
+
+  def __init__(
+    self,
+    *,
+    train_alpha_entropy: bool = True,
+    alpha_entropy: float = 1.0,
+    target_entropy: Optional[float] = None,
+    **common,
+  ):
+    super().__init__(**common)
+    self.train_alpha_entropy = train_alpha_entropy
+    self.pi = self.make_actor(target_entropy)
+    self.alpha_entropy_var = tf.Variable(float(alpha_entropy))
+    self.saved._alpha_entropy_var = self.alpha_entropy_var
+
+  def read_model_params(self, model_params):
+    # There is no number to follow the units: ((200, 200),). The other agents' form serves as well.
+    has_numbers = len(model_params) == 2 and isinstance(model_params[1], (int, float))
+    return super().read_model_params(model_params[:1] if has_numbers else (model_params,))
+
+  def make_updates(self) -> List[agent.Update]:
+    updates = [self.update('p', self.p_loss, 'policy', self.pi)]
+    if self.train_alpha_entropy:
+      updates.append(
+        self.update_scalar('ae', self.ae_loss, 'entropy weight', self.alpha_entropy_var)
+      )
+    return updates
+
+  @property
+  def alpha_entropy(self) -> tf.Tensor:
+    """α_e, at least 0."""
+    return agent.bounded(self.alpha_entropy_var, 0.0, float('inf'))
+
+  def p_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+    """`E[α_e log π(a|s) - log π(a_b|s)]`."""
+    pi = self.pi(batch.s1)
+    _, log_pi = pi.sample(rng)
+    log_pi_b = pi.log_prob(self.box.clip(batch.a1, ACTION_MARGIN))
+    loss = tf.reduce_mean(self.alpha_entropy * log_pi - log_pi_b)
+    return loss, {'alpha_entropy': self.alpha_entropy}
+
+  def ae_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+    """`E[-α_e (log π(a|s) + H)]`."""
+    return -self.alpha_entropy * self.entropy_gap(batch, rng), {}

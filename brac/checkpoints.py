@@ -1,0 +1,192 @@
+"""Checkpoints that are complete or absent, and restores that say what they did.
+
+A file is an ordinary `tf.train.Checkpoint`. Its keys are the paths of variables through the objects
+given, which is what makes some of them public (the authors' checkpoints have the same ones).
+"""
+
+import glob
+import os
+from typing import Dict, List, Optional
+
+import numpy as np
+import tensorflow as tf
+
+from brac.errors import UserError
+
+_SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
+_NEW = '.new'  # a save that is complete, and not yet in the place of the one before
+
+
+def save(path: str, **objects) -> None:
+  """Writes the variables of `objects` to `{path}.index` and `{path}.data-*`, replacing what is there.
+
+  Killed at any moment it leaves a whole checkpoint behind. The new one is written under another name,
+  its index last; only then do its files take the places of the old, and as long as the complete new
+  one is there `reader` takes it first.
+
+  Raises:
+    UserError: the disk is full or the folder cannot be written; what was there before is kept.
+  """
+  folder = os.path.dirname(os.path.abspath(path))
+  unfinished = path + '.unfinished'
+  try:
+    os.makedirs(folder, exist_ok=True)
+    tf.train.Checkpoint(**objects).write(unfinished)
+    for end in _ends(unfinished):
+      _sync(unfinished + end)
+      os.replace(unfinished + end, path + _NEW + end)
+    _sync(folder)
+  except (OSError, tf.errors.OpError) as e:
+    for end in _ends(unfinished):
+      os.remove(unfinished + end)
+    reason = getattr(e, 'strerror', None) or str(e).splitlines()[0]
+    free = _free_megabytes(folder)
+    raise UserError(f'cannot save {path}: {reason} ({free}); the save before it is kept') from e
+  _settle(path)
+
+
+def _settle(path: str) -> None:
+  """Puts a complete new checkpoint in the place of the old one."""
+  for end in _ends(path + _NEW):
+    # By way of a second name, so that the new checkpoint stays whole until the last file is over.
+    moving = path + '.moving'
+    if os.path.exists(moving):
+      os.remove(moving)
+    os.link(path + _NEW + end, moving)
+    os.replace(moving, path + end)
+  for end in reversed(_ends(path + _NEW)):
+    os.remove(path + _NEW + end)
+
+
+def _ends(path: str) -> List[str]:
+  """The endings of a checkpoint's files, the index last: where it is, the others are."""
+  data = sorted(f[len(path) :] for f in glob.glob(glob.escape(path) + '.data-?????-of-?????'))
+  return data + (['.index'] if os.path.exists(path + '.index') else [])
+
+
+def _sync(path: str) -> None:
+  handle = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)
+
+
+def _free_megabytes(folder: str) -> str:
+  if not os.path.isdir(folder):
+    return f'{folder} is no folder'
+  disk = os.statvfs(folder)
+  return f'{disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free'
+
+
+def exists(path: str) -> bool:
+  """Whether there is a checkpoint at `path`, complete."""
+  return os.path.exists(path + '.index') or os.path.exists(path + _NEW + '.index')
+
+
+def remove(path: str) -> None:
+  """Removes the checkpoint at `path`, if there is one."""
+  for end in reversed(_ends(path)):
+    os.remove(path + end)
+
+
+class Reader:
+  """The variables of a checkpoint by their keys, without their suffix."""
+
+  def __init__(self, path: str, what: str = 'checkpoint'):
+    """Opens the checkpoint at `path`; `what` names it in errors.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    self.path, self._what = path, what
+    if not exists(path):
+      there = sorted(
+        f[: -len('.index')] for f in glob.glob(os.path.join(os.path.dirname(path) or '.', '*.index'))
+      )
+      hint = f'; in that folder there is: {", ".join(map(os.path.basename, there))}' if there else ''
+      raise UserError(f'no {what} at {path}{hint}')
+    whole = path + _NEW if os.path.exists(path + _NEW + '.index') else path
+    try:
+      self._reader = tf.train.load_checkpoint(whole)
+      shapes = self._reader.get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError, RuntimeError) as e:
+      raise self._damaged(e) from e
+    self.shapes: Dict[str, List[int]] = {
+      k[: -len(_SUFFIX)]: v for k, v in shapes.items() if k.endswith(_SUFFIX)
+    }
+
+  def _damaged(self, e: Exception) -> UserError:
+    return UserError(f'{self._what} {self.path} is damaged: {str(e).splitlines()[0]}')
+
+  def read(self, key: str) -> np.ndarray:
+    """The value of a variable.
+
+    Raises:
+      UserError: the checkpoint lacks it, or is damaged there.
+    """
+    if key not in self.shapes:
+      raise UserError(f'{self._what} {self.path} has no {key}')
+    try:
+      return self._reader.get_tensor(key + _SUFFIX)
+    except (tf.errors.OpError, ValueError, RuntimeError) as e:
+      raise self._damaged(e) from e
+
+  def layers(self, prefix: str) -> List[List[int]]:
+    """The kernel shapes of a network's layers, found under `prefix`."""
+    shapes = []
+    while f'{prefix}/{len(shapes)}/kernel' in self.shapes:
+      shapes.append(self.shapes[f'{prefix}/{len(shapes)}/kernel'])
+    return shapes
+
+
+def variables(**objects) -> Dict[str, tf.Variable]:
+  """The variables of `objects` by the keys that a checkpoint gives them: the shortest path to each."""
+  found, queue, seen = {}, [((), tf.train.Checkpoint(**objects))], set()
+  while queue:
+    path, node = queue.pop(0)
+    if id(node) in seen:
+      continue
+    seen.add(id(node))
+    if isinstance(node, tf.Variable):
+      found['/'.join(path)] = node
+    children = tf.train.TrackableView.children(node)
+    queue += [((*path, name), child) for name, child in children.items()]
+  found.pop('save_counter', None)
+  return found
+
+
+def restore(path: str, what: str = 'checkpoint', optional: tuple = (), **objects) -> List[str]:
+  """Gives the variables of `objects` the values that the checkpoint has for them, or changes nothing.
+
+  Args:
+    path: the checkpoint.
+    what: its name in errors.
+    optional: prefixes of keys that the checkpoint may lack, because published ones do.
+
+  Returns:
+    The keys that it lacked.
+
+  Raises:
+    UserError: it lacks another key, or has one in another shape.
+  """
+  reader = Reader(path, what)
+  wanted = variables(**objects)
+  lacking = [key for key in wanted if key not in reader.shapes]
+  missing = [key for key in lacking if not key.startswith(optional)]
+  if missing:
+    raise UserError(
+      f'{what} {path} holds only a part of what is asked for: it lacks {missing[0]}'
+      + (f' and {len(missing) - 1} more' if len(missing) > 1 else '')
+    )
+  for key, variable in wanted.items():
+    shape = reader.shapes.get(key)
+    if shape is not None and shape != variable.shape.as_list():
+      raise UserError(
+        f'{what} {path} does not fit the network asked for: {key} is {shape} there and '
+        f'{variable.shape.as_list()} here'
+      )
+  values = {key: reader.read(key) for key in wanted if key in reader.shapes}
+  for key, value in values.items():
+    wanted[key].assign(tf.cast(value, wanted[key].dtype))
+  return lacking

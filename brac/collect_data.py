@@ -1,0 +1,50 @@
+"""Collects a dataset with the policies of a data config.
+
+Leaves {root_dir}/{ENV}/{DATA_NAME}/{SUB_DIR}/data*.
+"""
+
+import os
+
+from absl import flags
+
+from brac import programs
+
+FLAGS = flags.FLAGS
+
+flags.adopt_module_key_flags(programs)
+flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.')
+flags.DEFINE_string('sub_dir', '0', "The dataset's folder; auto: the date and time.")
+flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym environment.')
+flags.DEFINE_string('data_name', 'random', "The dataset's name.")
+flags.DEFINE_string(
+  'config_dir',
+  None,
+  "Where data configs are: a folder or a dotted module name. The project's configs/ by default.",
+)
+flags.DEFINE_string('config_file', 'dcfg_pure', 'The data config, with or without .py.')
+flags.DEFINE_string('policy_root_dir', None, "Given to the data config: where its policies are.")
+flags.DEFINE_integer('n_samples', 1000000, 'How many transitions to collect.', lower_bound=1)
+
+
+def main() -> None:
+  from brac import collection
+
+  collection.collect(
+    data_dir=os.path.join(
+      programs.folder(FLAGS.root_dir),
+      FLAGS.env_name,
+      FLAGS.data_name,
+      programs.sub_dir(FLAGS.sub_dir),
+    ),
+    env_name=FLAGS.env_name,
+    config_dir=FLAGS.config_dir,
+    config_file=FLAGS.config_file,
+    policy_root_dir=FLAGS.policy_root_dir,
+    n_samples=FLAGS.n_samples,
+    n_eval_episodes=FLAGS.n_eval_episodes,
+    seed=FLAGS.seed,
+  )
+
+
+if __name__ == '__main__':
+  programs.run(main)

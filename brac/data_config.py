@@ -1,0 +1,108 @@
+"""Data configs: which policies a dataset is collected with, and how much with each.
+
+A data config is a Python file with a function `get_data_config(env_name, policy_root_dir=None)` that
+returns a list of `[name, policy_cfg, proportion]`; `policy_loader` says what a `policy_cfg` is.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from typing import List, NamedTuple, Optional
+
+from brac.errors import UserError
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Part(NamedTuple):
+  """A line of a data config."""
+
+  name: str
+  policy_cfg: list
+  proportion: float
+
+
+def project_folder(name: str) -> str:
+  """`configs` or `trained_policies`: inside the package once installed, beside it in a checkout."""
+  installed = os.path.join(_HERE, name)
+  return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(_HERE), name)
+
+
+def shipped_policy(env_name: str, policy_root_dir: Optional[str] = None) -> str:
+  """`agent_partial_target` of an environment among the shipped policies, or those in a folder."""
+  root = policy_root_dir or project_folder('trained_policies')
+  return os.path.join(os.path.expanduser(root), env_name, 'agent_partial_target')
+
+
+def load(
+  config_dir: Optional[str], config_file: str, env_name: str, policy_root_dir: Optional[str]
+) -> List[Part]:
+  """Reads a data config.
+
+  Args:
+    config_dir: a folder or a dotted module name; the project's `configs` by default.
+    config_file: the module's name, with or without `.py`.
+    env_name: given to the config.
+    policy_root_dir: given to the config.
+
+  Raises:
+    UserError: there is none, it fails, or what it returns does not read as it should.
+  """
+  module = _load_module(config_dir, config_file[:-3] if config_file.endswith('.py') else config_file)
+  where = module.__file__
+  if not hasattr(module, 'get_data_config'):
+    raise UserError(f'{where} has no function get_data_config(env_name, policy_root_dir)')
+  try:
+    lines = module.get_data_config(env_name, policy_root_dir)
+  except Exception as error:  # a user's function may raise anything
+    raise UserError(_own_line(where, error)) from error
+  parts = []
+  for line in lines if isinstance(lines, (list, tuple)) else [lines]:
+    if not isinstance(line, (list, tuple)) or len(line) != 3:
+      raise UserError(f'{where}: a line reads [name, policy_cfg, proportion], not {line!r}')
+    parts.append(Part(*line))
+    share = parts[-1].proportion
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+      raise UserError(f'{where}: the proportion of {line[0]!r} is above 0 and at most 1, not {share!r}')
+  total = sum(part.proportion for part in parts)
+  if abs(total - 1) > 1e-6:
+    raise UserError(f'{where}: the proportions add up to {total:g}, not to 1')
+  return parts
+
+
+def _load_module(config_dir: Optional[str], name: str):
+  folder = os.path.expanduser(config_dir or project_folder('configs'))
+  if not os.path.isdir(folder):
+    try:
+      package = importlib.import_module(config_dir)
+      folder = list(package.__path__)[0]
+    except (ImportError, AttributeError):
+      raise UserError(f'--config_dir {config_dir}: no such folder, nor a package of that name') from None
+  path = os.path.join(folder, name + '.py')
+  if not os.path.isfile(path):
+    there = sorted(f[:-3] for f in os.listdir(folder) if f.startswith('dcfg_') and f.endswith('.py'))
+    near = difflib.get_close_matches(name, there, 1, 0)
+    hint = f'; did you mean {near[0]!r}?' if near else ''
+    raise UserError(f'no data config {path}; there are {", ".join(there) or "none"}{hint}')
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  sys.path.insert(0, folder)  # a data config may import what stands beside it
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:  # a user's file may raise anything
+    raise UserError(_own_line(path, error)) from error
+  finally:
+    sys.path.remove(folder)
+  return module
+
+
+def _own_line(path: str, error: Exception) -> str:
+  """An error of a user's file, with the line of that file that it comes from."""
+  if isinstance(error, SyntaxError):
+    return f'{error.filename}:{error.lineno}: {error.msg}: {(error.text or "").strip()}'
+  frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+  where = f'{path}:{frames[-1].lineno}: {frames[-1].line}: ' if frames else f'{path}: '
+  return f'{where}{type(error).__name__}: {error}'

@@ -1,0 +1,178 @@
+"""Transitions as the agents read them: a ring of rows in TensorFlow variables."""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from brac import checkpoints
+from brac.errors import UserError
+from brac.rng import Rng
+
+# How its episode goes on after a transition. The first three are the environments' codes; a
+# collection that is over cuts an episode off, and published datasets do not say.
+GOES_ON, TERMINAL, TIME_LIMIT, CUT_OFF, UNKNOWN = range(5)
+
+
+class Batch(NamedTuple):
+  """Transitions: states `[B, S]`, actions `[B, A]`, rewards and discounts `[B]`; a2 is taken at s2."""
+
+  s1: tf.Tensor
+  a1: tf.Tensor
+  s2: tf.Tensor
+  a2: tf.Tensor
+  r: tf.Tensor
+  d: tf.Tensor
+
+
+class Transitions(NamedTuple):
+  """The same as numpy arrays, and `end` `[N]` int8, which says how the episode goes on."""
+
+  s1: np.ndarray
+  a1: np.ndarray
+  s2: np.ndarray
+  a2: np.ndarray
+  reward: np.ndarray
+  discount: np.ndarray
+  end: np.ndarray
+
+  @classmethod
+  def zeros(cls, n: int, n_states: int, n_actions: int) -> 'Transitions':
+    """Rows to be filled."""
+    return cls(
+      *(np.zeros([n, k], np.float32) for k in (n_states, n_actions) * 2),
+      *np.zeros([2, n], np.float32),
+      np.full([n], UNKNOWN, np.int8),
+    )
+
+
+class Dataset(tf.Module):
+  """A ring of transitions, saved under the published keys and `_end`.
+
+  Consecutive rows are consecutive steps of one episode, until `_end` says otherwise.
+  """
+
+  def __init__(self, rows: Transitions, size: Optional[int] = None, idx: Optional[int] = None):
+    """Takes the rows that there is room for.
+
+    Args:
+      rows: the ring.
+      size: how many of them, the first, hold data; all by default.
+      idx: after which row the next one is stored; `size` by default.
+    """
+    super().__init__()
+    capacity = len(rows.reward)
+    size = capacity if size is None else size
+    for name, values in rows._asdict().items():
+      setattr(self, '_' + name, tf.Variable(values))
+    self._capacity = tf.Variable(capacity)
+    self._current_size = tf.Variable(size)
+    self._current_idx = tf.Variable(size if idx is None else idx)
+
+  @property
+  def size(self) -> int:
+    """How many transitions it holds."""
+    return int(self._current_size)
+
+  def held(self) -> 'Dataset':
+    """The rows that hold data, without the room for more."""
+    fields = (getattr(self, '_' + name)[: self.size].numpy() for name in Transitions._fields)
+    return Dataset(Transitions(*fields), idx=int(self._current_idx))
+
+  def restore(self, path: str) -> None:
+    """Takes up what `held` gave and was saved under `data` at a path.
+
+    Raises:
+      UserError: see `load`; or there is no room for it.
+    """
+    rows = load(path, self._s1.shape[1], self._a1.shape[1])
+    n = len(rows.reward)
+    if n > int(self._capacity):
+      raise UserError(f'dataset {path} has {n} transitions, there is room for {int(self._capacity)}')
+    for name, values in rows._asdict().items():
+      getattr(self, '_' + name)[:n].assign(values)
+    self._current_size.assign(n)
+    self._current_idx.assign(checkpoints.Reader(path, 'dataset').read('data/_current_idx'))
+
+  def add(self, s1, a1, s2, a2, reward, discount, end) -> None:
+    """Stores one transition: `[S]`, `[A]`, `[S]`, `[A]` and scalars; the oldest goes if it is full."""
+    row = self._current_idx % self._capacity
+    for variable, value in (
+      (self._s1, s1),
+      (self._a1, a1),
+      (self._s2, s2),
+      (self._a2, a2),
+      (self._reward, reward),
+      (self._discount, discount),
+      (self._end, end),
+    ):
+      variable.scatter_nd_update([[row]], tf.cast(value, variable.dtype)[None])
+    self._current_idx.assign(row + 1)
+    self._current_size.assign(tf.minimum(self._current_size + 1, self._capacity))
+
+  def sample(self, batch_size: int, rng: Rng) -> Batch:
+    """`batch_size` transitions, drawn evenly with replacement."""
+    rows = rng.integers([batch_size], self._current_size)
+    fields = (self._s1, self._a1, self._s2, self._a2, self._reward, self._discount)
+    return Batch(*(tf.gather(field, rows) for field in fields))
+
+
+def shuffled_blocks(n: int, block: int, seed: int) -> np.ndarray:
+  """The numbers 0 to n-1 with their blocks of `block` consecutive ones in a random order."""
+  blocks = np.array_split(np.arange(n), range(block, n, block))
+  order = np.random.default_rng(seed).permutation(len(blocks))
+  return np.concatenate([blocks[i] for i in order])
+
+
+def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transitions:
+  """`n` of the rows of the dataset at `path`: the first, or with `block` > 0 of a drawn order."""
+  size = len(rows.reward)
+  if n > size:
+    logging.warning('n_train is %d, %s has %d transitions: all of them are used', n, path, size)
+    n = size
+  if block:
+    order = shuffled_blocks(size, block, seed)[:n]
+    return Transitions(*(values[order] for values in rows))
+  if n < size:
+    logging.warning(
+      'n_train takes the first %d of %d transitions as they were stored, which in a mixture are its '
+      'first policies\' alone; train_eval_offline.shuffle_steps > 0 takes blocks from everywhere',
+      n,
+      size,
+    )
+  return Transitions(*(values[:n] for values in rows))
+
+
+def load(path: str, n_states: int, n_actions: int) -> Transitions:
+  """Reads the dataset at `path`, in the order in which it was stored.
+
+  Raises:
+    UserError: there is none, it is empty, of other dimensions, or holds NaN or infinities.
+  """
+  reader = checkpoints.Reader(path, 'dataset')
+  size = int(reader.read('data/_current_size'))
+  if size == 0:
+    raise UserError(f'dataset {path} is empty: data/_current_size is 0')
+  for key, want in (('_s1', n_states), ('_s2', n_states), ('_a1', n_actions), ('_a2', n_actions)):
+    shape = reader.shapes.get('data/' + key)
+    if shape is None or len(shape) != 2 or shape[1] != want:
+      raise UserError(
+        f'dataset {path} is not of this environment: its {key} is {shape}, the environment has '
+        f'{n_states} states and {n_actions} actions'
+      )
+  fields = {}
+  for name in Transitions._fields:
+    if name == 'end' and 'data/_end' not in reader.shapes:
+      fields[name] = np.full(size, UNKNOWN, np.int8)
+      continue
+    values = reader.read('data/_' + name)[:size]
+    if len(values) != size:
+      raise UserError(f'dataset {path}: _{name} has {len(values)} rows, _current_size is {size}')
+    if values.dtype.kind == 'f':
+      bad = np.count_nonzero(~np.isfinite(values))
+      if bad:
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise UserError(f'dataset {path}: {bad} numbers of _{name} are not finite, first in row {row}')
+    fields[name] = values
+  return Transitions(**fields)

@@ -1,0 +1,84 @@
+"""The divergences between the policy π and the behaviour policy b (section 4 of the paper).
+
+Primal ones compare the two policies at states `[B, S]` from n of their actions, given the clone of b.
+Dual ones need no clone: a critic `c(s, a)` is trained to tell the actions of π from the data's. All
+give `[B]`. To add one, write its function and name it in `PRIMAL` or `DUAL`.
+"""
+
+import difflib
+from typing import Callable, Dict
+
+import gin
+import tensorflow as tf
+
+from brac.errors import UserError
+from brac.networks import ACTION_MARGIN, Critic, TanhNormal
+from brac.rng import Rng
+
+_LEAST_SQUARE = 1e-6  # below it a root is taken as constant, for its slope grows without bound
+
+
+def kl(pi: TanhNormal, b: TanhNormal, n: int, rng: Rng) -> tf.Tensor:
+  """`KL(π, b) = E_π[log π(a|s) - log b(a|s)]`, the mean over n samples of π."""
+  a, log_pi = pi.sample(rng, n)
+  return tf.reduce_mean(log_pi - b.log_prob(pi.box.clip(a, ACTION_MARGIN)), 0)
+
+
+@gin.configurable
+def laplacian_kernel(x: tf.Tensor, y: tf.Tensor, sigma: float = 20.0) -> tf.Tensor:
+  """`exp(-|x - y|₁ / σ)` over the last axis; σ in units of the actions."""
+  return tf.exp(-tf.reduce_sum(tf.abs(x - y), -1) / sigma)
+
+
+@gin.configurable
+def mmd(pi: TanhNormal, b: TanhNormal, n: int, rng: Rng, use_sqrt: bool = False) -> tf.Tensor:
+  """`k(π, π) + k(b, b) - 2 k(π, b)`, each the mean over n × n pairs; with `use_sqrt` its root."""
+  x, _ = pi.sample(rng, n)
+  y, _ = b.sample(rng, n)
+
+  def k(x, y):
+    return tf.reduce_mean(laplacian_kernel(x[:, None], y[None]), [0, 1])
+
+  square = k(x, x) + k(y, y) - 2 * k(x, y)
+  return tf.sqrt(tf.maximum(square, _LEAST_SQUARE)) if use_sqrt else square
+
+
+def dual_kl(c_pi: tf.Tensor, c_b: tf.Tensor) -> tf.Tensor:
+  """`log softplus(c(s, a_π)) + 1 - softplus(c(s, a_b))`, a lower bound of `KL(π, b)`."""
+  return tf.math.log(tf.nn.softplus(c_pi)) + 1 - tf.nn.softplus(c_b)
+
+
+def dual_w(c_pi: tf.Tensor, c_b: tf.Tensor) -> tf.Tensor:
+  """`c(s, a_π) - c(s, a_b)`: Wasserstein's, where the critic's slope is at most 1."""
+  return c_pi - c_b
+
+
+@gin.configurable
+def gradient_penalty(
+  c: Critic, s: tf.Tensor, a_pi: tf.Tensor, a_b: tf.Tensor, rng: Rng, gamma: float = 5.0
+) -> tf.Tensor:
+  """`γ E[max(|∇ₐ c(s, â)| - 1, 0)²]`, â drawn evenly between `a_π` and `a_b`; a scalar."""
+  u = rng.uniform([tf.shape(s)[0], 1])
+  slope = c.action_gradient(s, a_b + u * (a_pi - a_b))
+  # The root has no slope at 0, which a dead ReLU network reaches; there the penalty is 0 anyway.
+  norm = tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(slope), -1), _LEAST_SQUARE))
+  return gamma * tf.reduce_mean(tf.square(tf.nn.relu(norm - 1)))
+
+
+PRIMAL: Dict[str, Callable] = {'kl': kl, 'mmd': mmd}
+DUAL: Dict[str, Callable] = {'kl': dual_kl, 'w': dual_w}
+
+
+def find(name: str, among: Dict[str, Callable], parameter: str) -> Callable:
+  """The divergence of that name.
+
+  Raises:
+    UserError: there is none; the message names the nearest.
+  """
+  if name not in among:
+    near = difflib.get_close_matches(str(name), among, 1, 0)
+    hint = f'; did you mean {near[0]!r}?' if near else ''
+    raise UserError(
+      f'{parameter}: unknown divergence {name!r}, there are {", ".join(map(repr, among))}{hint}'
+    )
+  return among[name]

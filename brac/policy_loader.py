@@ -1,0 +1,97 @@
+"""From the lines of a data config to policies.
+
+A policy config is `[ptype, checkpoint, wrapper, hidden_units]`:
+
+- ptype: `randwalk` (actions drawn evenly), `randinit` (an untrained actor) or `load`;
+- checkpoint: for `load` the file, without `.index` (an `agent_partial_target`, an `agent_behavior`);
+- wrapper: `['none']` (a sample of the policy), `['eps', ε]`, `['gaussian', std]`, or
+  `['gaussianeps', std, ε]`;
+- hidden_units: of the actor, such as `(200, 200)`.
+"""
+
+import difflib
+from typing import Optional, Sequence
+
+from brac import checkpoints, policies
+from brac.errors import UserError
+from brac.networks import Actor, Box
+from brac.rng import INIT, Rng
+
+PTYPES = ('randwalk', 'randinit', 'load')
+WRAPPERS = {'none': 0, 'eps': 1, 'gaussian': 1, 'gaussianeps': 2}  # with how many numbers each takes
+
+
+def load_actor(
+  path: str, n_states: int, box: Box, what: str, units: Optional[Sequence[int]] = None
+) -> Actor:
+  """The actor that a checkpoint holds under `policy`, of the sizes that it has there.
+
+  Raises:
+    UserError: there is none, it is not for such states and actions, or not of the units asked for.
+  """
+  layers = checkpoints.Reader(path, what).layers('policy/_layers')
+  if not layers:
+    raise UserError(f'{what} {path} holds no policy: it has no policy/_layers/0/kernel')
+  there = (layers[0][0], *(n_out for _, n_out in layers))
+  units = [n_out for _, n_out in layers[:-1]] if units is None else units
+  here = (n_states, *units, 2 * box.n_actions)
+  if there != here:
+    raise UserError(
+      f'{what} {path} does not fit: its layers are {_sizes(there)}, asked for are {_sizes(here)} '
+      '(states, hidden units, twice the actions)'
+    )
+  actor = Actor(n_states, units, box, Rng(0, INIT))
+  checkpoints.restore(path, what, policy=actor)
+  return actor
+
+
+def _sizes(sizes: Sequence[int]) -> str:
+  return '-'.join(map(str, sizes))
+
+
+def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policies.Policy:
+  """The policy that a policy config describes; `seed` starts an untrained one.
+
+  Raises:
+    UserError: the config does not read as it should, or its checkpoint does not load.
+  """
+  try:
+    ptype, path, wrapper, units = config
+    wrapper_name, *numbers = wrapper
+  except (TypeError, ValueError):
+    raise UserError(
+      f'a policy config reads [ptype, checkpoint, wrapper, hidden_units], not {config!r}'
+    ) from None
+  specs = observation_spec, action_spec
+  n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
+  if ptype == 'randwalk':
+    policy = policies.RandomPolicy(*specs)
+  elif ptype == 'randinit':
+    policy = policies.ActorPolicy(*specs, Actor(n_states, units, box, Rng(seed, INIT)))
+  elif ptype == 'load':
+    policy = policies.ActorPolicy(*specs, load_actor(path, n_states, box, 'policy', units))
+  else:
+    raise UserError(f'unknown ptype {ptype!r} in a policy config{_nearest(ptype, PTYPES)}')
+  if wrapper_name not in WRAPPERS:
+    raise UserError(
+      f'unknown wrapper {wrapper_name!r} in a policy config{_nearest(wrapper_name, WRAPPERS)}'
+    )
+  if len(numbers) != WRAPPERS[wrapper_name] or not all(
+    isinstance(x, (int, float)) and x >= 0 for x in numbers
+  ):
+    raise UserError(
+      f'wrapper {wrapper!r} in a policy config: {wrapper_name!r} takes '
+      f'{WRAPPERS[wrapper_name]} numbers of at least 0'
+    )
+  if 'eps' in wrapper_name and numbers[-1] > 1:
+    raise UserError(f'wrapper {wrapper!r} in a policy config: ε is a probability, at most 1')
+  if wrapper_name.startswith('gaussian'):
+    policy = policies.GaussianPolicy(policy, numbers[0])
+  if wrapper_name.endswith('eps'):
+    policy = policies.EpsilonPolicy(policy, numbers[-1])
+  return policy
+
+
+def _nearest(name, names) -> str:
+  near = difflib.get_close_matches(str(name), list(names), 1, 0)
+  return f'; there are {", ".join(map(repr, names))}' + (f'; did you mean {near[0]!r}?' if near else '')

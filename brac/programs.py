@@ -1,0 +1,145 @@
+"""What the programs share: flags, gin, threads, and errors that a person can read."""
+
+import datetime
+import difflib
+import inspect
+import os
+import re
+import sys
+from typing import Callable, Iterable, List, NoReturn
+
+from absl import flags, logging
+
+from brac.errors import UserError
+
+FLAGS = flags.FLAGS
+
+# Said here, because importing the agents would make --help wait for TensorFlow.
+AGENT_NAMES = ('sac', 'bc', 'bcq', 'brac_primal', 'brac_dual')
+ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl')
+
+flags.DEFINE_integer('seed', 0, 'Seeds everything that draws a random number.', lower_bound=0)
+flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
+flags.DEFINE_multi_string('gin_file', [], 'A gin config file; may be given several times.')
+flags.DEFINE_multi_string(
+  'gin_bindings',
+  [],
+  'A gin binding such as "train_eval_offline.batch_size=128"; may be given several times.',
+)
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+  """Runs a program: parses its flags and gin bindings, calls `main`, exits.
+
+  A `UserError` becomes one line and exit status 1; what a signal stops exits with 128 + its number.
+  """
+  name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+  try:
+    rest = FLAGS(sys.argv)[1:]
+    if rest:
+      raise UserError(f'{rest[0]!r} is no flag; flags read --name=value')
+    _quiet_imports()
+    _set_threads()
+    _parse_gin()
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+    from brac import runs
+
+    runs.catch_stops()
+    try:
+      main()
+    except runs.Stopped as stopped:
+      sys.exit(stopped.exit_status)
+  except (UserError, flags.Error) as error:
+    sys.exit(_say(name, error))
+  except OSError as error:
+    sys.exit(_say(name, f'{error.strerror or error}: {error.filename}'))
+  sys.exit(0)
+
+
+def _say(name: str, error) -> int:
+  # gin adds lines of its own to an error that leaves a configurable; ours is the first.
+  print(f'{name}: {str(error).strip().splitlines()[0]}', file=sys.stderr)
+  return 1
+
+
+def _quiet_imports() -> None:
+  """Keeps TensorFlow's and gym's notices off the terminal; they are not about this program."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  from gym_notices import notices
+
+  notices.notices.clear()
+
+
+def _set_threads() -> None:
+  # At these sizes two towers on a thread each are faster than one matrix product on two threads.
+  import tensorflow as tf
+
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(len(os.sched_getaffinity(0)))
+
+
+def _parse_gin() -> None:
+  import gin
+
+  # Binding a name needs the module that has it.
+  from brac import train_eval_offline, train_eval_online  # noqa: F401
+
+  try:
+    gin.parse_config_files_and_bindings(FLAGS.gin_file, FLAGS.gin_bindings)
+  except (ValueError, SyntaxError, OSError, ImportError) as error:
+    raise UserError(_gin_error(str(error).strip())) from error
+  for (_, selector), bindings in gin.config._CONFIG.items():
+    # gin takes any name for a function with **kwargs, as the agents' constructors are.
+    names = _parameters(selector)
+    for name in bindings:
+      if name not in names:
+        raise UserError(f'gin: {selector} has no parameter {name!r}{_nearest(name, names)}')
+
+
+def _gin_error(message: str) -> str:
+  """gin's error, with the nearest real name where it is about a name."""
+  unknown = re.search(r"No configurable matching '([\w./]+)'", message)
+  if unknown:
+    ours = [s.split('.')[1:] for s in _registry() if s.startswith('brac.')]
+    names = {'.'.join(parts[-k:]) for parts in ours for k in (1, 2)}
+    return f'gin: there is no {unknown[1]!r}{_nearest(unknown[1], sorted(names))}'
+  parameter = re.search(r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message)
+  if parameter:
+    selector, name = parameter.groups()
+    return f'gin: {selector} has no parameter {name!r}{_nearest(name, _parameters(selector))}'
+  denied = re.search(r"Configurable '([\w.]+)' has denylisted kwarg '(\w+)'", message)
+  if denied:
+    return f'gin: {denied[1]}.{denied[2]} is not for gin to bind: a flag of the program sets it'
+  return 'gin: ' + ' '.join(message.split())
+
+
+def _registry():
+  from gin import config
+
+  return dict(config._REGISTRY.items())
+
+
+def _parameters(selector: str) -> List[str]:
+  """The parameters of a configurable that can be bound."""
+  from gin import config
+
+  configurable = config._REGISTRY.get_match(selector)
+  parameters = inspect.signature(configurable.wrapped).parameters.values()
+  denied = configurable.denylist or ()
+  return [p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name not in denied]
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+  near = difflib.get_close_matches(name, names, 1, 0.3)
+  return f'; did you mean {near[0]!r}?' if near else ''
+
+
+def folder(path: str) -> str:
+  """A folder that a flag names, `~` and `$HOME` put in."""
+  return os.path.expandvars(os.path.expanduser(path))
+
+
+def sub_dir(name: str) -> str:
+  """The `--sub_dir`; `auto` stands for the present date and time."""
+  return datetime.datetime.now().strftime('%Y-%m-%d-%H-%M-%S') if name == 'auto' else name

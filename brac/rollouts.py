@@ -1,0 +1,217 @@
+"""A policy in a batch of environments: one loop, for collecting data and for evaluating alike."""
+
+import pickle
+from typing import Callable, NamedTuple, Optional
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from brac import environments, rng
+from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, Dataset, Transitions
+from brac.policies import Policy, RandomPolicy
+from brac.rng import Rng
+
+
+def compiled(policy: Policy, n: int, seed: int, stream: int) -> Callable:
+  """`(states [n, S], step) -> actions [n, A]` of a policy, as one compiled call on arrays."""
+  n_states = int(policy.time_step_spec.observation.shape[0])
+
+  @tf.function(
+    autograph=False,
+    input_signature=[tf.TensorSpec([n, n_states], tf.float32), tf.TensorSpec([], tf.int64)],
+  )
+  def act(s, step):
+    return policy.act(s, Rng(seed, stream, step))
+
+  act = act.get_concrete_function()
+  return lambda s, step: act(tf.constant(s), tf.constant(step, tf.int64)).numpy()
+
+
+class Steps(NamedTuple):
+  """What k environments did in one step, for the `rows` `[k]` of the batch."""
+
+  rows: np.ndarray
+  s1: np.ndarray  # [k, S]
+  a1: np.ndarray  # [k, A]
+  s2: np.ndarray  # [k, S]
+  a2: np.ndarray  # [k, A], taken by the same policy at s2, where an episode ends too
+  reward: np.ndarray  # [k]
+  end: np.ndarray  # [k], one of the codes of `environments`
+
+
+class Rollout:
+  """A policy at work in a batch of environments; `state` is all that its next step depends on."""
+
+  def __init__(self, env: environments.BatchEnvironment, act: Callable):
+    """Starts an episode in every environment; `act` is what `compiled` gives for the batch."""
+    self._env, self._act = env, act
+    self._s = env.reset()
+    self._a = act(self._s, 0)
+    self._ended = np.zeros(env.n, bool)
+    self._step = 0
+
+  def advance(self, active: np.ndarray) -> Steps:
+    """One step of each active environment (`[n]` booleans); where an episode had ended, a reset.
+
+    The resets are no transitions: they are not among the rows that are returned.
+    """
+    rows, resets = np.flatnonzero(active & ~self._ended), np.flatnonzero(active & self._ended)
+    s1, a1 = self._s[rows], self._a[rows]
+    s2, reward, end = self._env.step(a1, rows)
+    self._s[rows] = s2
+    self._s[resets] = self._env.reset(resets)
+    self._ended[resets] = False
+    self._ended[rows] = end != GOES_ON
+    self._step += 1
+    self._a = self._act(self._s, self._step)
+    return Steps(rows, s1, a1, s2, self._a[rows], reward, end)
+
+  @property
+  def state(self) -> bytes:
+    """A pickle."""
+    return pickle.dumps((self._env.state, self._s, self._a, self._ended, self._step))
+
+  @state.setter
+  def state(self, value: bytes) -> None:
+    self._env.state, self._s, self._a, self._ended, self._step = pickle.loads(value)
+
+
+class Collection:
+  """`n` transitions of a policy, collected in many environments side by side.
+
+  Each environment fills a stretch of rows of its own, so that consecutive rows are consecutive
+  steps; where a stretch is full within an episode, the episode is marked as cut off.
+  """
+
+  def __init__(self, env_name: str, policy: Policy, n: int, seed: int, n_envs: int):
+    # No more environments than there are whole episodes: shorter ones would show their start alone.
+    limit = environments.make_batch(env_name, 1, seed).max_episode_steps or 1
+    n_envs = max(1, min(n_envs, n // limit))
+    env = environments.make_batch(env_name, n_envs, seed)
+    self._rollout = Rollout(env, compiled(policy, n_envs, seed, rng.ACT))
+    self._starts = np.arange(n_envs + 1) * n // n_envs
+    self._next = self._starts[:-1].copy()
+    shapes = env.observation_spec.shape[0], env.action_spec.shape[0]
+    self.transitions = Transitions.zeros(n, *shapes)
+
+  @property
+  def n_done(self) -> int:
+    return int(np.sum(self._next - self._starts[:-1]))
+
+  def advance(self) -> bool:
+    """One step in every environment whose stretch is not full; False when all are."""
+    active = self._next < self._starts[1:]
+    if not active.any():
+      return False
+    steps = self._rollout.advance(active)
+    at, t = self._next[steps.rows], self.transitions
+    t.s1[at], t.a1[at], t.s2[at], t.a2[at] = steps.s1, steps.a1, steps.s2, steps.a2
+    t.reward[at], t.discount[at] = steps.reward, steps.end != TERMINAL
+    full = at + 1 == self._starts[1:][steps.rows]
+    t.end[at] = np.where(full & (steps.end == GOES_ON), CUT_OFF, steps.end)
+    self._next[steps.rows] += 1
+    return True
+
+  @property
+  def state(self) -> bytes:
+    """A pickle of all but the transitions."""
+    return pickle.dumps((self._rollout.state, self._next))
+
+  @state.setter
+  def state(self, value: bytes) -> None:
+    self._rollout.state, self._next = pickle.loads(value)
+
+
+class Evaluator:
+  """Runs the episodes of an evaluation side by side, in one batch of environments."""
+
+  def __init__(self, env_name: str, policy: Policy, n_episodes: int, seed: int):
+    self._env_name, self._n, self._seed = env_name, n_episodes, seed
+    self._act = compiled(policy, n_episodes, seed, rng.EVALUATE)
+
+  def run(self, step: int, tick: Optional[Callable] = None) -> np.ndarray:
+    """The returns `[n_episodes]` of fresh episodes; equal seeds and steps give equal ones.
+
+    Args:
+      step: the training step, which the episodes' seeds are made from.
+      tick: called now and then with the number of episodes that are over.
+    """
+    seed = int(np.random.SeedSequence((self._seed, rng.EVALUATE, step)).generate_state(1)[0])
+    rollout = Rollout(environments.make_batch(self._env_name, self._n, seed), self._act)
+    returns, active = np.zeros(self._n), np.ones(self._n, bool)
+    while active.any():
+      steps = rollout.advance(active)
+      returns[steps.rows] += steps.reward
+      active[steps.rows] = steps.end == GOES_ON
+      if tick:
+        tick(int(self._n - active.sum()))
+    return returns
+
+
+class OnlineRollout:
+  """An environment that a compiled loop acts in, one step at a time, and the replay data it fills.
+
+  Attributes:
+    data: the replay data.
+    variables: with `data` all that its next step depends on; `hold` fills them, `take_up` reads them.
+  """
+
+  def __init__(self, env_name: str, capacity: int, seed: int):
+    self._env = environments.make_batch(env_name, 1, seed)
+    self.observation_spec, self.action_spec = self._env.observation_spec, self._env.action_spec
+    n_states, n_actions = self.observation_spec.shape[0], self.action_spec.shape[0]
+    self.data = Dataset(Transitions.zeros(capacity, n_states, n_actions), size=0)
+    self._seed = seed
+    self._s = tf.Variable(self._env.reset())
+    self._a = tf.Variable(tf.zeros([1, n_actions]))  # the action in hand
+    self.variables = tf.Module()
+    self.variables.s, self.variables.a = self._s, self._a
+    self.variables.env = tf.Variable(b'')
+
+  def explore(self, n: int) -> None:
+    """Fills the data with n transitions of uniform actions."""
+    policy = RandomPolicy(self.observation_spec, self.action_spec)
+
+    def advance(i):
+      self.advance(policy, Rng(self._seed, rng.EXPLORE, i))
+      return i + 1
+
+    @tf.function(autograph=False)
+    def loop():
+      tf.while_loop(lambda i: i <= n, advance, [tf.constant(1)])
+
+    self._a.assign(policy.act(self._s, Rng(self._seed, rng.EXPLORE)))
+    loop()
+
+  def advance(self, policy: Policy, draws: Rng) -> None:
+    """Takes the action in hand, stores the transition, draws the next; to be called in a graph.
+
+    Where an episode ends, the next begins.
+    """
+    s1, a1 = self._s.read_value(), self._a.read_value()
+    s, reward, end = tf.numpy_function(self._step, [a1], [tf.float32, tf.float32, tf.int8])
+    s = tf.ensure_shape(s, [2, s1.shape[1]])
+    a2 = policy.act(s, draws)
+    reward, end = tf.ensure_shape(reward, [1])[0], tf.ensure_shape(end, [1])[0]
+    discount = tf.where(end == TERMINAL, 0.0, 1.0)
+    self.data.add(s1[0], a1[0], s[0], a2[0], reward, discount, end)
+    self._s.assign(s[1:])
+    # Within an episode the next action is the very one that was stored as a'.
+    self._a.assign(tf.where(end == GOES_ON, a2[:1], a2[1:]))
+
+  def _step(self, a):
+    """`s'`, then the state that the next action is taken in: another one where an episode ended."""
+    s2, reward, end = self._env.step(a)
+    s = s2 if end[0] == GOES_ON else self._env.reset()
+    return np.concatenate([s2, s]), reward, end.astype(np.int8)
+
+  def hold(self) -> tf.Module:
+    """The variables, with the environment's state in them."""
+    self.variables.env.assign(self._env.state)
+    return self.variables
+
+  def take_up(self, replay_path: str) -> None:
+    """Goes on from `variables` as they were restored, and from the data at a path."""
+    self._env.state = self.variables.env.numpy()
+    self.data.restore(replay_path)

@@ -1,0 +1,223 @@
+"""A run and its folder: when things are due, what is written down, how it is stopped.
+
+The side effects of an experiment live here: TensorBoard, `results.csv`, the terminal, signals.
+"""
+
+import collections
+import contextlib
+import csv
+import glob
+import math
+import os
+import signal
+import sys
+import time
+from typing import Dict, Iterator, List, Sequence
+
+import gin
+import numpy as np
+import tensorflow as tf
+import tqdm
+from absl import logging
+from tensorflow.core.util import event_pb2
+
+from brac.errors import UserError
+
+
+class Stopped(Exception):
+  """Somebody asked the program to stop, and what there was to save is saved."""
+
+  def __init__(self, signal_number: int):
+    super().__init__(signal.Signals(signal_number).name)
+    self.exit_status = 128 + signal_number
+
+
+_stop_signals: List[int] = []
+
+
+def catch_stops() -> None:
+  """From now on Ctrl-C and SIGTERM wait until the program asks for them; a second one does not."""
+
+  def note(signal_number, _):
+    if _stop_signals:
+      raise KeyboardInterrupt
+    _stop_signals.append(signal_number)
+
+  signal.signal(signal.SIGINT, note)
+  signal.signal(signal.SIGTERM, note)
+
+
+def stop_requested() -> bool:
+  return bool(_stop_signals)
+
+
+def stop(what: str) -> None:
+  """Ends the program after a signal, saying what was saved."""
+  print(f'stopped by {signal.Signals(_stop_signals[0]).name}; {what}', file=sys.stderr, flush=True)
+  raise Stopped(_stop_signals[0])
+
+
+def check_positive(where: str, **numbers: float) -> None:
+  """Raises UserError where a gin parameter is not a whole number of at least 1."""
+  for name, value in numbers.items():
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1 or value % 1:
+      raise UserError(f'{where}.{name} is a whole number of at least 1, not {value!r}')
+
+
+def check_between(where: str, low: float, high: float, **numbers: float) -> None:
+  """Raises UserError where a gin parameter is not a number in [low, high]."""
+  for name, value in numbers.items():
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+      raise UserError(f'{where}.{name} is a number from {low} to {high}, not {value!r}')
+
+
+class Progress:
+  """A bar on a terminal, and plain lines in a log."""
+
+  def __init__(self, what: str, total: int, initial: int = 0, unit: str = 'step'):
+    self._bar = tqdm.tqdm(
+      desc=what,
+      total=total,
+      initial=initial,
+      unit=unit,
+      unit_scale=True,
+      disable=not sys.stderr.isatty(),
+      dynamic_ncols=True,
+    )
+    self._what, self._total, self._unit = what, total, unit
+    self._n, self._started, self._first = initial, time.monotonic(), initial
+
+  def update(self, n: int) -> None:
+    """Sets how much is done."""
+    self._bar.update(n - self._n)
+    self._n = n
+
+  def say(self, line: str) -> None:
+    """A line above the bar, or in the log."""
+    if self._bar.disable:
+      logging.info('%s', line)
+    else:
+      self._bar.write(line, file=sys.stderr)
+
+  def tell(self, line: str = '') -> None:
+    """What the bar shows anyway, for a log."""
+    if self._bar.disable:
+      rate = (self._n - self._first) / max(time.monotonic() - self._started, 1e-9)
+      logging.info(
+        '%s: %d of %d, %.0f %ss/s%s', self._what, self._n, self._total, rate, self._unit, line
+      )
+
+  def close(self) -> None:
+    self._bar.close()
+
+
+class Clock:
+  """How the time of a run divides."""
+
+  def __init__(self):
+    self._seconds = collections.Counter()
+
+  @contextlib.contextmanager
+  def __call__(self, what: str) -> Iterator[None]:
+    start = time.monotonic()
+    try:
+      yield
+    finally:
+      self._seconds[what] += time.monotonic() - start
+
+  def __str__(self) -> str:
+    total = max(sum(self._seconds.values()), 1e-9)
+    parts = (f'{what} {s:.0f} s ({100 * s / total:.0f} %)' for what, s in self._seconds.items())
+    return 'time: ' + ', '.join(parts)
+
+
+class Record:
+  """TensorBoard's event files and `results.csv` in a run's folder."""
+
+  def __init__(self, folder: str, policy_names: Sequence[str], step: int = 0):
+    """Opens the record of a run that stands at `step`: what was written after it goes."""
+    self._csv = os.path.join(folder, 'results.csv')
+    self._header = ['step', *policy_names]
+    os.makedirs(folder, exist_ok=True)
+    self.results: List[List[float]] = []
+    if os.path.exists(self._csv):
+      with open(self._csv, newline='') as f:
+        rows = list(csv.reader(f))
+      self.results = [
+        [int(row[0]), *map(float, row[1:])]
+        for row in rows[1:]
+        if len(row) == len(self._header) and int(row[0]) <= step
+      ]
+    self._write_results()
+    names = {'train': 'train', **{name: os.path.join('eval', name) for name in policy_names}}
+    self._writers = {}
+    for name, part in names.items():
+      part = os.path.join(folder, part)
+      _cut_events(part, step)
+      self._writers[name] = tf.summary.create_file_writer(part)
+
+  def _write_results(self) -> None:
+    with open(self._csv + '.unfinished', 'w', newline='') as f:
+      csv.writer(f).writerows([self._header, *self.results])
+    os.replace(self._csv + '.unfinished', self._csv)
+
+  def summary(self, step: int, info: Dict[str, float]) -> None:
+    """Writes the numbers of a training step under their tags."""
+    with self._writers['train'].as_default(step):
+      for tag, value in info.items():
+        tf.summary.scalar(tag, value)
+
+  def evaluation(self, step: int, returns: Dict[str, np.ndarray]) -> None:
+    """Writes the mean returns of an evaluation."""
+    for name, values in returns.items():
+      with self._writers[name].as_default(step):
+        tf.summary.scalar('episode_mean', np.mean(values))
+    self.results.append([step, *(float(np.mean(values)) for values in returns.values())])
+    self._write_results()
+    self.flush()
+
+  def flush(self) -> None:
+    for writer in self._writers.values():
+      writer.flush()
+
+
+def _cut_events(folder: str, step: int) -> None:
+  """Takes the events after a step out of a folder's event files, and what a crash left half."""
+  for path in sorted(glob.glob(os.path.join(glob.escape(folder), 'events.out.tfevents.*'))):
+    kept, dropped = [], False
+    try:
+      for record in tf.compat.v1.python_io.tf_record_iterator(path):
+        if event_pb2.Event.FromString(record).step <= step:
+          kept.append(record)
+        else:
+          dropped = True
+    except tf.errors.DataLossError:
+      dropped = True
+    if dropped:
+      with tf.io.TFRecordWriter(path + '.unfinished') as writer:
+        for record in kept:
+          writer.write(record)
+      os.replace(path + '.unfinished', path)
+
+
+def write_config(folder: str) -> None:
+  """Writes `operative_config.gin`: each parameter that the run used, with its value."""
+  with open(os.path.join(folder, 'operative_config.gin'), 'w') as f:
+    f.write(gin.operative_config_str())
+
+
+def check_finite(step: int, info: Dict[str, float], before: Dict[str, float]) -> None:
+  """Raises UserError where a number of a training step is NaN or infinite."""
+  bad = [tag for tag, value in info.items() if not math.isfinite(value)]
+  if bad:
+    was = ', '.join(f'{tag} {before[tag]:.4g}' for tag in bad if tag in before)
+    raise UserError(
+      f'{", ".join(f"{tag} is {info[tag]}" for tag in bad)} at step {step}'
+      + (f'; the last finite values were {was}' if was else '')
+      + '; the last save is kept'
+    )
+
+
+def short(info: Dict[str, float]) -> str:
+  """The numbers of a step in a line."""
+  return ', '.join(f'{tag} {value:.4g}' for tag, value in info.items())

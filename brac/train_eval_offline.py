@@ -1,0 +1,110 @@
+"""The offline experiment: an agent trained on a stored dataset, evaluated in its environment."""
+
+import os
+
+import gin
+from absl import logging
+
+from brac import checkpoints, dataset, environments, runs
+from brac.agents import AGENTS
+from brac.dataset import Dataset
+from brac.rollouts import Evaluator
+from brac.training import Schedule, train
+
+
+@gin.configurable(
+  denylist=[
+    'log_dir', 'data_file', 'agent_name', 'env_name', 'n_train', 'total_train_steps',
+    'n_eval_episodes', 'seed',
+  ]
+)  # fmt: skip
+def train_eval_offline(
+  log_dir: str,
+  data_file: str,
+  agent_name: str,
+  env_name: str,
+  n_train: int,
+  total_train_steps: int,
+  n_eval_episodes: int,
+  seed: int,
+  shuffle_steps: int = 0,
+  use_seed_for_data: bool = False,
+  summary_freq: int = 100,
+  print_freq: int = 1000,
+  save_freq: int = 20000,
+  eval_freq: int = 5000,
+  save_minutes: float = 10.0,
+  model_params=(((200, 200),), 2),
+  optimizers=(('adam', 1e-3),),
+  batch_size: int = 256,
+  weight_decays=(0.0,),
+  update_freq: int = 1,
+  update_rate: float = 0.005,
+  discount: float = 0.99,
+) -> None:
+  """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
+
+  The first block of arguments are the program's flags. Of the rest, which gin binds:
+
+  Args:
+    shuffle_steps: the data is cut into blocks of so many transitions, whose order is drawn, before
+      the first `n_train` are taken; 0 takes them as they were stored.
+    use_seed_for_data: whether that order is drawn from the run's seed, or always from 0.
+    summary_freq: steps from one TensorBoard summary to the next.
+    print_freq: steps from one line of the log to the next.
+    save_freq: steps from one save to the next.
+    eval_freq: steps from one evaluation to the next.
+    save_minutes: after so many minutes without a save there is one.
+    model_params, ..., discount: see `agents.agent.Agent`.
+  """
+  schedule = Schedule(
+    total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
+  )
+  schedule.check('train_eval_offline')
+  runs.check_between('train_eval_offline', 0, float('inf'), shuffle_steps=shuffle_steps)
+  clock = runs.Clock()
+
+  # The data.
+  env = environments.make_batch(env_name, 1, seed)
+  with clock('loading'):
+    rows = dataset.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
+    rows = dataset.first(
+      rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
+    )
+    data = Dataset(rows)
+    del rows
+  logging.info('%d transitions from %s', data.size, data_file)
+
+  # The agent.
+  agent = AGENTS[agent_name](
+    observation_spec=env.observation_spec,
+    action_spec=env.action_spec,
+    data=data,
+    seed=seed,
+    model_params=model_params,
+    optimizers=optimizers,
+    batch_size=batch_size,
+    weight_decays=weight_decays,
+    update_freq=update_freq,
+    update_rate=update_rate,
+    discount=discount,
+  )
+  evaluators = {
+    name: Evaluator(env_name, policy, n_eval_episodes, seed)
+    for name, policy in agent.policies().items()
+  }
+
+  # The run: a new one, or one that goes on.
+  path = os.path.join(log_dir, 'agent')
+  if checkpoints.exists(path):
+    agent.restore(path)
+    logging.info('going on from step %d of %s', agent.step, path)
+  record = runs.Record(log_dir, list(evaluators), agent.step)
+  runs.write_config(log_dir)
+
+  def save(step: int) -> None:
+    if agent_name == 'bc':
+      checkpoints.save(os.path.join(log_dir, 'agent_behavior'), policy=agent.policy)
+    checkpoints.save(path, **agent.state)
+
+  train(f'{agent_name} {env_name}', agent, schedule, evaluators, record, clock, save)

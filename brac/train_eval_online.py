@@ -1,0 +1,130 @@
+"""The online experiment: an agent trained in its environment, one training step for each of its steps."""
+
+import os
+from typing import List
+
+import gin
+from absl import logging
+
+from brac import checkpoints, runs
+from brac.agents import AGENTS
+from brac.rollouts import Evaluator, OnlineRollout
+from brac.training import Schedule, train
+
+
+@gin.configurable(
+  denylist=[
+    'log_dir', 'agent_name', 'env_name', 'eval_target', 'total_train_steps', 'n_eval_episodes',
+    'seed',
+  ]
+)  # fmt: skip
+def train_eval_online(
+  log_dir: str,
+  agent_name: str,
+  env_name: str,
+  eval_target: float,
+  total_train_steps: int,
+  n_eval_episodes: int,
+  seed: int,
+  summary_freq: int = 100,
+  print_freq: int = 1000,
+  save_freq: int = int(1e8),
+  eval_freq: int = 5000,
+  save_minutes: float = 10.0,
+  eval_target_n: int = 2,
+  initial_explore_steps: int = 10000,
+  replay_buffer_size: int = int(1e6),
+  model_params=(((200, 200),), 2),
+  optimizers=(('adam', 1e-3),),
+  batch_size: int = 256,
+  weight_decays=(0.0,),
+  update_freq: int = 1,
+  update_rate: float = 0.005,
+  discount: float = 0.99,
+) -> None:
+  """Trains an agent on what it does itself; goes on where a run in `log_dir` was saved.
+
+  The first block of arguments are the program's flags. Of the rest, which gin binds:
+
+  Args:
+    summary_freq: steps from one TensorBoard summary to the next.
+    print_freq: steps from one line of the log to the next.
+    save_freq: steps from one `agent-{STEP}` to the next.
+    eval_freq: steps from one evaluation to the next.
+    save_minutes: after so many minutes without a save there is one.
+    eval_target_n: so many evaluations in a row must reach `eval_target`.
+    initial_explore_steps: transitions of uniform actions that are stored before the training.
+    replay_buffer_size: transitions that are kept; the oldest go.
+    model_params, ..., discount: see `agents.agent.Agent`.
+  """
+  schedule = Schedule(
+    total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
+  )
+  schedule.check('train_eval_online')
+  runs.check_positive(
+    'train_eval_online',
+    eval_target_n=eval_target_n,
+    initial_explore_steps=initial_explore_steps,
+    replay_buffer_size=replay_buffer_size,
+  )
+  clock = runs.Clock()
+
+  # The environment, its replay data, and the agent, which acts before each of its training steps.
+  rollout = OnlineRollout(env_name, int(replay_buffer_size), seed)
+  agent = AGENTS[agent_name](
+    observation_spec=rollout.observation_spec,
+    action_spec=rollout.action_spec,
+    data=rollout.data,
+    seed=seed,
+    model_params=model_params,
+    optimizers=optimizers,
+    batch_size=batch_size,
+    weight_decays=weight_decays,
+    update_freq=update_freq,
+    update_rate=update_rate,
+    discount=discount,
+  )
+  acting = agent.acting_policy()
+  agent.before_step = lambda draws: rollout.advance(acting, draws)
+  evaluators = {
+    name: Evaluator(env_name, policy, n_eval_episodes, seed)
+    for name, policy in agent.policies().items()
+  }
+
+  # The run: a new one, or one that goes on. A finished run keeps its state in its two last files.
+  def at(name: str) -> str:
+    return os.path.join(log_dir, name)
+
+  going_on = checkpoints.exists(at('state'))
+  finished = checkpoints.exists(at('agent_final')) and checkpoints.exists(at('replay_final'))
+  if going_on or finished:
+    agent_file, replay_file = ('state', 'state') if going_on else ('agent_final', 'replay_final')
+    agent.restore(at(agent_file), rollout=rollout.variables)
+    rollout.take_up(at(replay_file))
+    logging.info('going on from step %d of %s', agent.step, at(agent_file))
+  record = runs.Record(log_dir, list(evaluators), agent.step)
+  runs.write_config(log_dir)
+  if not (going_on or finished):
+    with clock('exploration'):
+      rollout.explore(initial_explore_steps)
+
+  def save(step: int) -> None:
+    state = dict(**agent.state, rollout=rollout.hold())
+    if schedule.due(step, save_freq) and step < total_train_steps:
+      checkpoints.save(at(f'agent-{step}'), **agent.state)
+    if step < total_train_steps:
+      checkpoints.save(at('state'), data=rollout.data.held(), **state)
+    else:
+      checkpoints.save(at('replay_final'), data=rollout.data.held())
+      checkpoints.save(at('agent_final'), **state)
+      checkpoints.remove(at('state'))
+
+  def evaluated(step: int, results: List[List[float]]) -> None:
+    last = [main for _, main, *_ in results[-eval_target_n:]]
+    reached = len(last) == eval_target_n and min(last) >= eval_target
+    if reached and not checkpoints.exists(at('agent_partial_target')):
+      logging.info('step %d: %d evaluations in a row reach %g', step, len(last), eval_target)
+      checkpoints.save(at('replay_partial_target'), data=rollout.data.held())
+      checkpoints.save(at('agent_partial_target'), **agent.state)
+
+  train(f'{agent_name} {env_name}', agent, schedule, evaluators, record, clock, save, evaluated)

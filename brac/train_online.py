@@ -1,0 +1,47 @@
+"""Trains an agent in its environment, and keeps it when it first reaches a target.
+
+Leaves {root_dir}/{ENV}/{AGENT}/{SUB_DIR}/ with agent_partial_target*, agent_final*, their replay
+data, TensorBoard event files and results.csv. Started again on such a folder it goes on from its last
+save.
+"""
+
+import os
+
+from absl import flags
+
+from brac import programs
+
+FLAGS = flags.FLAGS
+
+flags.adopt_module_key_flags(programs)
+flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'policies'), 'Where runs are kept.')
+flags.DEFINE_string('sub_dir', '0', "The run's folder within its agent's; auto: the date and time.")
+flags.DEFINE_enum('agent_name', 'sac', programs.AGENT_NAMES, 'The algorithm.')
+flags.DEFINE_string('env_name', 'Walker2d-v2', 'The gym environment.')
+flags.DEFINE_float(
+  'eval_target', 1000.0, 'The agent is kept as agent_partial_target when it first returns this.'
+)
+flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
+
+
+def main() -> None:
+  from brac import train_eval_online
+
+  train_eval_online.train_eval_online(
+    log_dir=os.path.join(
+      programs.folder(FLAGS.root_dir),
+      FLAGS.env_name,
+      FLAGS.agent_name,
+      programs.sub_dir(FLAGS.sub_dir),
+    ),
+    agent_name=FLAGS.agent_name,
+    env_name=FLAGS.env_name,
+    eval_target=FLAGS.eval_target,
+    total_train_steps=FLAGS.total_train_steps,
+    n_eval_episodes=FLAGS.n_eval_episodes,
+    seed=FLAGS.seed,
+  )
+
+
+if __name__ == '__main__':
+  programs.run(main)

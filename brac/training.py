@@ -1,0 +1,96 @@
+"""The loop that both experiments share: train, summarise, evaluate, save, until all steps are done."""
+
+import time
+from typing import Callable, Dict, List, NamedTuple
+
+from absl import logging
+
+from brac import runs
+from brac.agents.agent import Agent
+from brac.rollouts import Evaluator
+
+
+class Schedule(NamedTuple):
+  """When what is due, in training steps; `save_minutes` in minutes since the last save."""
+
+  total_train_steps: int
+  summary_freq: int
+  print_freq: int
+  eval_freq: int
+  save_freq: int
+  save_minutes: float
+
+  def check(self, where: str) -> None:
+    """Raises UserError where a number makes no sense; `where` is the gin name it is bound by."""
+    numbers = self._asdict()
+    runs.check_between(where, 0, float('inf'), save_minutes=numbers.pop('save_minutes'))
+    runs.check_positive(where, **numbers)
+
+  def next_stop(self, step: int) -> int:
+    """The first step after `step` at which something is due."""
+    periods = (self.summary_freq, self.print_freq, self.eval_freq, self.save_freq)
+    return min([self.total_train_steps, *((step // int(p) + 1) * int(p) for p in periods)])
+
+  def due(self, step: int, period: float) -> bool:
+    """Whether what comes every `period` steps, and at the last, comes at `step`."""
+    return step % int(period) == 0 or step == self.total_train_steps
+
+
+def train(
+  what: str,
+  agent: Agent,
+  schedule: Schedule,
+  evaluators: Dict[str, Evaluator],
+  record: runs.Record,
+  clock: runs.Clock,
+  save: Callable[[int], None],
+  evaluated: Callable[[int, List[List[float]]], None] = lambda step, results: None,
+) -> None:
+  """Trains an agent up to `schedule.total_train_steps`.
+
+  Args:
+    what: names the run on the terminal.
+    agent: stands at the step from which to go on.
+    schedule: when what is due.
+    evaluators: by the names of the policies.
+    record: where the numbers go.
+    clock: what counts how the time divides.
+    save: saves the run at a step: when it is due, when it is late, and before a signal ends it.
+    evaluated: is told of each evaluation, and gets all rows of `results.csv`.
+
+  Raises:
+    UserError: a number of the training is NaN or infinite.
+    runs.Stopped: a signal came; the run is saved.
+  """
+  step, total = agent.step, schedule.total_train_steps
+  progress = runs.Progress(what, total, step)
+  saved_at, info = time.monotonic(), {}
+  while step < total:
+    target = schedule.next_stop(step)
+    with clock('training'):
+      before, info = info, agent.train(target - step)
+    step = target
+    progress.update(step)
+    runs.check_finite(step, info, before)
+    if schedule.due(step, schedule.summary_freq):
+      record.summary(step, info)
+    if schedule.due(step, schedule.print_freq):
+      progress.tell('; ' + runs.short(info))
+    if schedule.due(step, schedule.eval_freq):
+      with clock('evaluation'):
+        returns = {name: evaluator.run(step) for name, evaluator in evaluators.items()}
+      record.evaluation(step, returns)
+      means = ', '.join(f'{name} {x.mean():.1f} ± {x.std():.1f}' for name, x in returns.items())
+      progress.say(f'step {step}: return {means}')
+      evaluated(step, record.results)
+    late = time.monotonic() - saved_at > 60 * schedule.save_minutes
+    if schedule.due(step, schedule.save_freq) or late or runs.stop_requested():
+      with clock('saving'):
+        record.flush()
+        save(step)
+      saved_at = time.monotonic()
+    if runs.stop_requested() and step < total:
+      progress.close()
+      runs.stop(f'step {step} is saved: the same command goes on from there')
+  progress.close()
+  logging.info('%s', clock)
