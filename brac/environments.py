@@ -214,9 +214,9 @@ class _Task:
     raise NotImplementedError
 
   @staticmethod
-  def forward_position(data: mujoco.MjData) -> np.ndarray:
-    """The number, as a view `[1]`, whose growth is rewarded."""
-    return data.qpos[:1]
+  def forward_positions(datas: Sequence[mujoco.MjData], qpos: np.ndarray) -> np.ndarray:
+    """The numbers `[k]` whose growth is rewarded, of simulations whose positions are `[k, nq]`."""
+    return qpos[:, 0]
 
   @staticmethod
   def observe(qpos: np.ndarray, qvel: np.ndarray, forces: np.ndarray) -> np.ndarray:
@@ -295,9 +295,9 @@ class _Ant(_HalfCheetah):
   stock_class = 'gym.envs.mujoco:AntEnv'
 
   @staticmethod
-  def forward_position(data):
+  def forward_positions(datas, qpos):
     # A step leaves the xpos of its last sub-step behind, not that of the new qpos; gym reads it so.
-    return data.xpos[_TORSO, :1]
+    return np.array([data.xpos[_TORSO, 0] for data in datas])
 
   @staticmethod
   def observe(qpos, qvel, forces):
@@ -336,7 +336,7 @@ _TASKS = {
 class _Simulation:
   """`n` simulations of one task over one model, in float64.
 
-  All that is kept from one step to the next stands in `datas`, which a user may read and write.
+  All that one step leaves to the next stands in `datas`. Who writes to them calls `look`.
   """
 
   def __init__(self, task: type[_Task], n: int, chosen: Physics):
@@ -345,6 +345,7 @@ class _Simulation:
     self._task = task
     self._with_forces = task is _Ant and chosen.ant_contact_forces
     self._n_threads = min(chosen.n_threads, n)
+    self._forward = np.zeros(n)  # forward positions before the next step
     self._hold()
 
   def _hold(self) -> None:
@@ -354,15 +355,14 @@ class _Simulation:
     self._qpos = [data.qpos for data in self.datas]
     self._qvel = [data.qvel for data in self.datas]
     self._forces = [data.cfrc_ext.reshape(-1) for data in self.datas]
-    self._forward = [self._task.forward_position(data) for data in self.datas]
     # The thread that calls `step` does a share of the work itself.
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self._n_threads - 1))
 
   def __getstate__(self):
-    return self.model, self.datas, self._task, self._with_forces, self._n_threads
+    return self.model, self.datas, self._task, self._with_forces, self._n_threads, self._forward
 
   def __setstate__(self, state):
-    self.model, self.datas, self._task, self._with_forces, self._n_threads = state
+    self.model, self.datas, self._task, self._with_forces, self._n_threads, self._forward = state
     self._hold()
 
   @property
@@ -393,6 +393,12 @@ class _Simulation:
     data.qacc_warmstart[:] = data.qacc
     if self._with_forces:
       mujoco.mj_rnePostConstraint(self.model, data)
+    self.look(row)
+
+  def look(self, row: int) -> None:
+    """Notes where a simulation is, after anything but a step has moved it."""
+    data = self.datas[row]
+    self._forward[row] = self._task.forward_positions([data], data.qpos[np.newaxis])[0]
 
   def observe(self, rows: Sequence[int]) -> np.ndarray:
     """Observations `[k, S]` of the present states."""
@@ -406,21 +412,22 @@ class _Simulation:
     dt = self.dt
     # gym sums in the actions' own precision, and goes on in float64.
     effort = np.square(actions).sum(axis=1).astype(np.float64)
-    before = _gather(self._forward, rows)
-    self._simulate(rows, actions)
-    coordinates = self._coordinates(rows)
-    speed = (_gather(self._forward, rows) - before)[:, 0] / dt
-    rewards, terminals, info = self._task.judge(speed, effort, *coordinates)
-    return self._task.observe(*coordinates), rewards, terminals, info
-
-  def _simulate(self, rows: Sequence[int], actions: np.ndarray) -> None:
+    datas = [self.datas[row] for row in rows]
     # Set here and not by the threads: Python code in one that steps makes the others wait for the
     # interpreter, which costs more than it saves.
     for row, action in zip(rows, actions.astype(np.float64)):
       self._ctrl[row][:] = action
-    datas = [self.datas[row] for row in rows]
-    n_shares = min(self._n_threads, len(rows))
-    edges = [len(rows) * i // n_shares for i in range(n_shares + 1)]
+    self._simulate(datas)
+    coordinates = self._coordinates(rows)
+    forward = self._task.forward_positions(datas, coordinates[0])
+    speed = (forward - self._forward[rows]) / dt
+    self._forward[rows] = forward
+    rewards, terminals, info = self._task.judge(speed, effort, *coordinates)
+    return self._task.observe(*coordinates), rewards, terminals, info
+
+  def _simulate(self, datas: Sequence[mujoco.MjData]) -> None:
+    n_shares = min(self._n_threads, len(datas))
+    edges = [len(datas) * i // n_shares for i in range(n_shares + 1)]
     mine, *others = [datas[low:high] for low, high in zip(edges[:-1], edges[1:])]
     pending = [self._pool.submit(self._simulate_share, share) for share in others]
     self._simulate_share(mine)
@@ -452,9 +459,10 @@ class _Simulation:
 
   @state.setter
   def state(self, states: np.ndarray) -> None:
-    for state, data in zip(states, self.datas):
+    for row, (state, data) in enumerate(zip(states, self.datas)):
       mujoco.mj_setState(self.model, data, state[:-3], _STATE)
       data.xpos[_TORSO] = state[-3:]
+      self.look(row)
 
 
 def _gather(views: list[np.ndarray], rows: Sequence[int]) -> np.ndarray:
@@ -546,7 +554,13 @@ class BatchEnvironment:
     Raises:
       UserError: the environment cannot be saved, or (when set) the state is of another batch.
     """
-    return pickle.dumps((self._identity(), self._elapsed, self._get_rows()))
+    try:
+      once = pickle.dumps((self._identity(), self._elapsed, self._get_rows()))
+    except Exception as error:  # a stranger's environment may hold anything
+      raise UserError(f'{self._env_name} cannot be saved: {_first_line(error)}') from error
+    # A pickle also tells which equal parts are one object. Loading settles that, so that a batch that
+    # was restored and one that never stopped give the same bytes.
+    return pickle.dumps(pickle.loads(once))
 
   @state.setter
   def state(self, value: bytes) -> None:
@@ -639,7 +653,7 @@ class GymBatch(BatchEnvironment):
     # An EzPickle pickles how it was made and not how it is. To save such a row is to note the
     # random state before its reset and the actions since, to restore it is to do the same again.
     self._replays = isinstance(env.unwrapped, gym.utils.EzPickle)
-    self._notes: list[Optional[tuple[Any, list[np.ndarray]]]] = [None] * n
+    self._notes: list[Optional[tuple[Any, list[list[float]]]]] = [None] * n
 
   def _reset(self, rows):
     return np.stack([self._reset_row(row) for row in rows])
@@ -647,7 +661,7 @@ class GymBatch(BatchEnvironment):
   def _reset_row(self, row: int) -> np.ndarray:
     env, seed = self._envs[row], self._seeds[row]
     if self._replays:
-      start = env.unwrapped.np_random.bit_generator.state if seed is None else seed
+      start = copy.deepcopy(env.unwrapped.np_random) if seed is None else seed
       self._notes[row] = start, []
     if seed is None:
       return env.reset()
@@ -659,10 +673,10 @@ class GymBatch(BatchEnvironment):
 
   def _step(self, actions, rows):
     observations, rewards, ends = [], [], []
-    for row, action in zip(rows, actions):
+    for row, action in zip(rows, actions.astype(np.float32)):
       observation, reward, done, info = self._envs[row].step(action)
       if self._replays:
-        self._notes[row][1].append(action.copy())
+        self._notes[row][1].append(action.tolist())
       observations.append(observation)
       rewards.append(float(reward))
       # An environment that counts for itself says so as gym's wrapper does.
@@ -671,30 +685,25 @@ class GymBatch(BatchEnvironment):
     return np.stack(observations), np.array(rewards), np.array(ends)
 
   def _get_rows(self):
-    if self._replays:
-      return self._seeds, self._notes
-    try:
-      return self._seeds, pickle.dumps(self._envs)
-    except Exception as error:
-      raise UserError(f'{self._env_name} cannot be saved: {_first_line(error)}') from error
+    return self._seeds, self._notes if self._replays else self._envs
 
   def _set_rows(self, rows):
     self._seeds, saved = rows
     if not self._replays:
-      self._envs = pickle.loads(saved)
+      self._envs = saved
       return
     for row, note in enumerate(saved):
       if note is not None:
         self._replay(row, *note)
 
-  def _replay(self, row: int, start: Any, actions: list[np.ndarray]) -> None:
+  def _replay(self, row: int, start: Any, actions: list[list[float]]) -> None:
     if isinstance(start, int):
       self._seeds[row] = start
     else:
-      self._envs[row].unwrapped.np_random.bit_generator.state = start
+      self._envs[row].unwrapped.np_random = start
     self._reset_row(row)
     for action in actions:
-      self._step(action[np.newaxis], [row])
+      self._step(np.array([action], np.float32), [row])
 
 
 def _make_gym(spec: gym.envs.registration.EnvSpec) -> gym.Env:
@@ -821,6 +830,7 @@ class MujocoEnv(gym.Env):
     action = np.asarray(action)
     if action.shape != self.action_space.shape:
       raise ValueError(f'an action of shape {action.shape}, not {self.action_space.shape}')
+    self._simulation.look(0)  # the user may have written to `data`
     observations, rewards, terminals, info = self._simulation.step([0], action[np.newaxis])
     info = {name: values[0] for name, values in info.items()}
     return observations[0], rewards[0], bool(terminals[0]), info

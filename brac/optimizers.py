@@ -40,19 +40,19 @@ class Adam:
       )
 
 
-def make(entry, variables: Sequence[tf.Variable]) -> Adam:
-  """The optimiser that an entry of the gin parameter `optimizers` names.
+def learning_rate(entry) -> float:
+  """The learning rate of an entry of the gin parameter `optimizers`.
 
   Raises:
     UserError: the entry is not `('adam', learning rate)`.
   """
   try:
-    name, learning_rate = entry
-    learning_rate = float(learning_rate)
+    name, rate = entry
+    rate = float(rate)
   except (TypeError, ValueError):
     raise UserError(f"optimizers: an entry reads ('adam', learning rate), not {entry!r}") from None
   if name != 'adam':
     raise UserError(f"optimizers: unknown optimizer {name!r}; the one there is is 'adam'")
-  if not 0 < learning_rate < float('inf'):
-    raise UserError(f'optimizers: a learning rate is above 0, not {learning_rate!r}')
-  return Adam(learning_rate, variables)
+  if not 0 < rate < float('inf'):
+    raise UserError(f'optimizers: a learning rate is above 0, not {rate!r}')
+  return rate

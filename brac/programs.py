@@ -8,7 +8,7 @@ import re
 import sys
 from typing import Callable, Iterable, List, NoReturn
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 from brac.errors import UserError
 
@@ -34,6 +34,7 @@ def run(main: Callable[[], None]) -> NoReturn:
   A `UserError` becomes one line and exit status 1; what a signal stops exits with 128 + its number.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+  app.define_help_flags()
   try:
     rest = FLAGS(sys.argv)[1:]
     if rest:
@@ -83,8 +84,11 @@ def _parse_gin() -> None:
   import gin
 
   # Binding a name needs the module that has it.
-  from brac import train_eval_offline, train_eval_online  # noqa: F401
+  from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
 
+  for path in FLAGS.gin_file:
+    if not os.path.isfile(path):
+      raise UserError(f'--gin_file {path}: there is no such file')
   try:
     gin.parse_config_files_and_bindings(FLAGS.gin_file, FLAGS.gin_bindings)
   except (ValueError, SyntaxError, OSError, ImportError) as error:

@@ -11,9 +11,10 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import tensorflow as tf
 from absl import logging
 
-from brac import checkpoints, networks, optimizers, rng
+from brac import checkpoints, networks, rng
 from brac.dataset import Batch, Dataset
 from brac.errors import UserError
+from brac.optimizers import Adam, learning_rate
 from brac.policies import ActorPolicy, Policy
 from brac.rng import Rng
 
@@ -27,7 +28,7 @@ class Update(NamedTuple):
   name: str
   loss: Loss
   variables: Sequence[tf.Variable]
-  optimizer: optimizers.Adam
+  optimizer: Adam
   kernels: Sequence[tf.Variable] = ()
   decay: float = 0.0
 
@@ -54,7 +55,7 @@ class Agent:
   """
 
   UNITS: Tuple[str, ...] = ('q', 'policy')
-  NUMBERS: Tuple[str, ...] = ('n_q',)
+  NUMBERS: Dict[str, Optional[float]] = {'n_q': None}  # with the default of those that may be left out
   OPTIMIZERS: Tuple[str, ...] = ()
   DECAYS: Tuple[str, ...] = ('q', 'p')
 
@@ -79,7 +80,10 @@ class Agent:
     self.data, self.seed, self.batch_size = data, seed, batch_size
     self.update_freq, self.update_rate, self.discount = update_freq, update_rate, discount
     self.units, self.numbers = self.read_model_params(model_params)
-    self._optimizer_entries = _one_for_each('optimizers', optimizers, self.OPTIMIZERS)
+    self._learning_rates = {
+      name: learning_rate(entry)
+      for name, entry in _one_for_each('optimizers', optimizers, self.OPTIMIZERS).items()
+    }
     self._decays = _one_for_each('weight_decays', weight_decays, self.DECAYS)
     self.init_rng = Rng(seed, rng.INIT)
     self.global_step = tf.Variable(0, dtype=tf.int64)
@@ -127,9 +131,9 @@ class Agent:
     _, log_pi = self.pi(batch.s1).sample(draws)
     return tf.reduce_mean(log_pi) + self.target_entropy
 
-  def make_optimizer(self, name: str, variables: Sequence[tf.Variable]) -> optimizers.Adam:
+  def make_optimizer(self, name: str, variables: Sequence[tf.Variable]) -> Adam:
     """The optimiser that the entry `name` of `optimizers` sets."""
-    return optimizers.make(self._optimizer_entries[name], variables)
+    return Adam(self._learning_rates[name], variables)
 
   def update(self, name: str, loss: Loss, optimizer: str, *nets: tf.Module) -> Update:
     """An update of networks, with the optimiser and the weight decay that are set for it."""
@@ -220,11 +224,12 @@ class Agent:
     """Units by network and the other numbers by name; one tuple of units serves for all."""
     name = type(self).__module__.rpartition('.')[2].replace('_agent', '')
     units = '(' + ', '.join(f'({u} units)' for u in self.UNITS) + ',)'
-    reads = f'({", ".join([units, *self.NUMBERS])})' if self.NUMBERS else units
+    numbers = [k if x is None else f'{k} (default {x})' for k, x in self.NUMBERS.items()]
+    reads = f'({", ".join([units, *numbers])})' if numbers else units
     wrong = UserError(f'model_params of {name} reads {reads}; got {model_params!r}')
     if not isinstance(model_params, (tuple, list)) or not model_params:
       raise wrong
-    units, *numbers = model_params
+    units, *given = model_params
     if not isinstance(units, (tuple, list)) or len(units) not in (1, len(self.UNITS)):
       raise wrong
     for hidden in units:
@@ -232,12 +237,15 @@ class Agent:
         raise wrong
       if not all(isinstance(n, int) and n > 0 for n in hidden):
         raise wrong
-    if len(numbers) != len(self.NUMBERS):
+    numbers = dict(self.NUMBERS, **dict(zip(self.NUMBERS, given)))
+    if len(given) > len(numbers):
       raise wrong
-    if not all(isinstance(x, (int, float)) and x > 0 for x in numbers):
+    if not all(isinstance(x, (int, float)) and x > 0 for x in numbers.values()):
+      raise wrong
+    if not isinstance(numbers.get('n_q', 1), int):
       raise wrong
     units = list(units) * (len(self.UNITS) if len(units) == 1 else 1)
-    return dict(zip(self.UNITS, map(tuple, units))), dict(zip(self.NUMBERS, numbers))
+    return dict(zip(self.UNITS, map(tuple, units))), numbers
 
 
 def apply(update: Update, batch: Batch, draws: Rng) -> Info:

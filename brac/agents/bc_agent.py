@@ -24,7 +24,7 @@ class Agent(agent.Agent):
   """
 
   UNITS = ('policy',)
-  NUMBERS = ()
+  NUMBERS = {}
   OPTIMIZERS = ('policy', 'entropy weight')
   DECAYS = ('p',)
 
@@ -44,8 +44,9 @@ class Agent(agent.Agent):
 
   def read_model_params(self, model_params):
     # There is no number to follow the units: ((200, 200),). The other agents' form serves as well.
-    has_numbers = len(model_params) == 2 and isinstance(model_params[1], (int, float))
-    return super().read_model_params(model_params[:1] if has_numbers else (model_params,))
+    is_tuple = isinstance(model_params, (tuple, list))
+    theirs = is_tuple and len(model_params) == 2 and isinstance(model_params[1], int)
+    return super().read_model_params(model_params[:1] if theirs else (model_params,))
 
   def make_updates(self) -> List[agent.Update]:
     updates = [self.update('p', self.p_loss, 'policy', self.pi)]

@@ -30,7 +30,7 @@ class Agent(ActorCritic):
   """
 
   UNITS = ('q', 'perturbation', 'vae')
-  NUMBERS = ('n_q', 'max_perturbation')
+  NUMBERS = {'n_q': None, 'max_perturbation': 0.05}  # Φ as in BCQ's paper
   OPTIMIZERS = ('q', 'perturbation', 'vae')
   DECAYS = ('q', 'p', 'b')
 
