@@ -1,1 +1,1 @@
-"""Behavior Regularized Actor Critic: offline reinforcement learning after Wu, Tucker, Nachum (2019)."""
+"""Behavior regularized actor critic, after Wu, Tucker, Nachum (arXiv 1911.11361)."""

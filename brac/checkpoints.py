@@ -6,7 +6,7 @@ given, which is what makes some of them public (the authors' checkpoints have th
 
 import glob
 import os
-from typing import Dict, List, Optional
+from typing import Dict, List
 
 import numpy as np
 import tensorflow as tf
@@ -18,11 +18,11 @@ _NEW = '.new'  # a save that is complete, and not yet in the place of the one be
 
 
 def save(path: str, **objects) -> None:
-  """Writes the variables of `objects` to `{path}.index` and `{path}.data-*`, replacing what is there.
+  """Writes the variables of `objects` to `{path}.index` and `{path}.data-*`, over what is there.
 
-  Killed at any moment it leaves a whole checkpoint behind. The new one is written under another name,
-  its index last; only then do its files take the places of the old, and as long as the complete new
-  one is there `reader` takes it first.
+  Killed at any moment it leaves a whole checkpoint behind. The new one is written under another
+  name, its index last; only then do its files take the places of the old, and as long as the
+  complete new one is there `Reader` takes it first.
 
   Raises:
     UserError: the disk is full or the folder cannot be written; what was there before is kept.
@@ -102,9 +102,12 @@ class Reader:
     self.path, self._what = path, what
     if not exists(path):
       there = sorted(
-        f[: -len('.index')] for f in glob.glob(os.path.join(os.path.dirname(path) or '.', '*.index'))
+        f[: -len('.index')]
+        for f in glob.glob(os.path.join(os.path.dirname(path) or '.', '*.index'))
       )
-      hint = f'; in that folder there is: {", ".join(map(os.path.basename, there))}' if there else ''
+      hint = (
+        f'; in that folder there is: {", ".join(map(os.path.basename, there))}' if there else ''
+      )
       raise UserError(f'no {what} at {path}{hint}')
     whole = path + _NEW if os.path.exists(path + _NEW + '.index') else path
     try:
@@ -141,7 +144,7 @@ class Reader:
 
 
 def variables(**objects) -> Dict[str, tf.Variable]:
-  """The variables of `objects` by the keys that a checkpoint gives them: the shortest path to each."""
+  """The variables of `objects` by their keys in a checkpoint: the shortest path to each."""
   found, queue, seen = {}, [((), tf.train.Checkpoint(**objects))], set()
   while queue:
     path, node = queue.pop(0)
@@ -157,7 +160,7 @@ def variables(**objects) -> Dict[str, tf.Variable]:
 
 
 def restore(path: str, what: str = 'checkpoint', optional: tuple = (), **objects) -> List[str]:
-  """Gives the variables of `objects` the values that the checkpoint has for them, or changes nothing.
+  """Gives the variables of `objects` their values in the checkpoint, or changes nothing.
 
   Args:
     path: the checkpoint.

@@ -45,7 +45,9 @@ def collect(
   policies = [policy_loader.load_policy(part.policy_cfg, *specs, seed) for part in parts]
   edges = np.rint(np.cumsum([0] + [part.proportion for part in parts]) * n_samples).astype(int)
   if (np.diff(edges) == 0).any():
-    raise UserError(f'--n_samples {n_samples} is too few for {len(parts)} policies in their proportions')
+    raise UserError(
+      f'--n_samples {n_samples} is too few for {len(parts)} policies in their proportions'
+    )
 
   clock = runs.Clock()
   pieces = []

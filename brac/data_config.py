@@ -1,7 +1,7 @@
 """Data configs: which policies a dataset is collected with, and how much with each.
 
-A data config is a Python file with a function `get_data_config(env_name, policy_root_dir=None)` that
-returns a list of `[name, policy_cfg, proportion]`; `policy_loader` says what a `policy_cfg` is.
+A data config is a Python file with a function `get_data_config(env_name, policy_root_dir=None)`
+that returns a list of `[name, policy_cfg, proportion]`; `policy_loader` has the `policy_cfg`s.
 """
 
 import difflib
@@ -51,7 +51,9 @@ def load(
   Raises:
     UserError: there is none, it fails, or what it returns does not read as it should.
   """
-  module = _load_module(config_dir, config_file[:-3] if config_file.endswith('.py') else config_file)
+  module = _load_module(
+    config_dir, config_file[:-3] if config_file.endswith('.py') else config_file
+  )
   where = module.__file__
   if not hasattr(module, 'get_data_config'):
     raise UserError(f'{where} has no function get_data_config(env_name, policy_root_dir)')
@@ -66,7 +68,9 @@ def load(
     parts.append(Part(*line))
     share = parts[-1].proportion
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-      raise UserError(f'{where}: the proportion of {line[0]!r} is above 0 and at most 1, not {share!r}')
+      raise UserError(
+        f'{where}: the proportion of {line[0]!r} is above 0 and at most 1, not {share!r}'
+      )
   total = sum(part.proportion for part in parts)
   if abs(total - 1) > 1e-6:
     raise UserError(f'{where}: the proportions add up to {total:g}, not to 1')
@@ -80,10 +84,14 @@ def _load_module(config_dir: Optional[str], name: str):
       package = importlib.import_module(config_dir)
       folder = list(package.__path__)[0]
     except (ImportError, AttributeError):
-      raise UserError(f'--config_dir {config_dir}: no such folder, nor a package of that name') from None
+      raise UserError(
+        f'--config_dir {config_dir}: no such folder, nor a package of that name'
+      ) from None
   path = os.path.join(folder, name + '.py')
   if not os.path.isfile(path):
-    there = sorted(f[:-3] for f in os.listdir(folder) if f.startswith('dcfg_') and f.endswith('.py'))
+    there = sorted(
+      f[:-3] for f in os.listdir(folder) if f.startswith('dcfg_') and f.endswith('.py')
+    )
     near = difflib.get_close_matches(name, there, 1, 0)
     hint = f'; did you mean {near[0]!r}?' if near else ''
     raise UserError(f'no data config {path}; there are {", ".join(there) or "none"}{hint}')

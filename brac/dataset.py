@@ -16,7 +16,7 @@ GOES_ON, TERMINAL, TIME_LIMIT, CUT_OFF, UNKNOWN = range(5)
 
 
 class Batch(NamedTuple):
-  """Transitions: states `[B, S]`, actions `[B, A]`, rewards and discounts `[B]`; a2 is taken at s2."""
+  """Transitions: states `[B, S]`, actions `[B, A]`, rewards and discounts `[B]`; a2 follows s2."""
 
   s1: tf.Tensor
   a1: tf.Tensor
@@ -89,14 +89,16 @@ class Dataset(tf.Module):
     rows = load(path, self._s1.shape[1], self._a1.shape[1])
     n = len(rows.reward)
     if n > int(self._capacity):
-      raise UserError(f'dataset {path} has {n} transitions, there is room for {int(self._capacity)}')
+      raise UserError(
+        f'dataset {path} has {n} transitions, there is room for {int(self._capacity)}'
+      )
     for name, values in rows._asdict().items():
       getattr(self, '_' + name)[:n].assign(values)
     self._current_size.assign(n)
     self._current_idx.assign(checkpoints.Reader(path, 'dataset').read('data/_current_idx'))
 
   def add(self, s1, a1, s2, a2, reward, discount, end) -> None:
-    """Stores one transition: `[S]`, `[A]`, `[S]`, `[A]` and scalars; the oldest goes if it is full."""
+    """Stores one transition, of `[S]`, `[A]` and scalars; the oldest goes if it is full."""
     row = self._current_idx % self._capacity
     for variable, value in (
       (self._s1, s1),
@@ -136,8 +138,8 @@ def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transi
     return Transitions(*(values[order] for values in rows))
   if n < size:
     logging.warning(
-      'n_train takes the first %d of %d transitions as they were stored, which in a mixture are its '
-      'first policies\' alone; train_eval_offline.shuffle_steps > 0 takes blocks from everywhere',
+      'n_train takes the first %d of %d transitions as they were stored, which in a mixture are '
+      "its first policies' alone; train_eval_offline.shuffle_steps > 0 takes blocks from everywhere",
       n,
       size,
     )
@@ -173,6 +175,8 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
       bad = np.count_nonzero(~np.isfinite(values))
       if bad:
         row = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise UserError(f'dataset {path}: {bad} numbers of _{name} are not finite, first in row {row}')
+        raise UserError(
+          f'dataset {path}: {bad} numbers of _{name} are not finite, first in row {row}'
+        )
     fields[name] = values
   return Transitions(**fields)

@@ -426,9 +426,8 @@ class _Simulation:
     return self._task.observe(*coordinates), rewards, terminals, info
 
   def _simulate(self, datas: Sequence[mujoco.MjData]) -> None:
-    n_shares = min(self._n_threads, len(datas))
-    edges = [len(datas) * i // n_shares for i in range(n_shares + 1)]
-    mine, *others = [datas[low:high] for low, high in zip(edges[:-1], edges[1:])]
+    k, n_shares = len(datas), min(self._n_threads, len(datas))
+    mine, *others = [datas[k * i // n_shares : k * (i + 1) // n_shares] for i in range(n_shares)]
     pending = [self._pool.submit(self._simulate_share, share) for share in others]
     self._simulate_share(mine)
     for share in pending:
@@ -558,8 +557,8 @@ class BatchEnvironment:
       once = pickle.dumps((self._identity(), self._elapsed, self._get_rows()))
     except Exception as error:  # a stranger's environment may hold anything
       raise UserError(f'{self._env_name} cannot be saved: {_first_line(error)}') from error
-    # A pickle also tells which equal parts are one object. Loading settles that, so that a batch that
-    # was restored and one that never stopped give the same bytes.
+    # A pickle also tells which equal parts are one object. Loading settles that, so that a batch
+    # that was restored and one that never stopped give the same bytes.
     return pickle.dumps(pickle.loads(once))
 
   @state.setter
@@ -770,8 +769,7 @@ def _find_spec(env_name: str) -> gym.envs.registration.EnvSpec:
 
 def _nearest_id(env_name: str) -> str:
   def likeness(known):
-    matcher = difflib.SequenceMatcher(None, env_name.lower(), known.lower())
-    return matcher.ratio(), known in _TASKS
+    return difflib.SequenceMatcher(None, env_name.lower(), known.lower()).ratio()
 
   return max(gym.envs.registry.env_specs, key=likeness)
 
@@ -796,10 +794,12 @@ class MujocoEnv(gym.Env):
 
   @property
   def model(self) -> mujoco.MjModel:
+    """MuJoCo's model."""
     return self._simulation.model
 
   @property
   def data(self) -> mujoco.MjData:
+    """MuJoCo's state of it, to be read and written."""
     return self._simulation.datas[0]
 
   @property

@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-  """A mistake that the user can mend: one line saying what is wrong, where, and what would be right."""
+  """A mistake that the user can mend: one line on what is wrong, where, and what would be right."""

@@ -1,7 +1,7 @@
 """The networks of the paper: dense layers with ReLU, with the raw variables that a loop can update.
 
-Shapes: states `[B, S]`, actions `[B, A]`, float32. Each network keeps its layers in `_layers`, a key
-of the published checkpoints.
+Shapes: states `[B, S]`, actions `[B, A]`, float32. Each network keeps its layers in `_layers`, a
+key of the published checkpoints.
 """
 
 import dataclasses
@@ -139,7 +139,7 @@ class Critic(tf.Module):
 
 
 class Perturbation(tf.Module):
-  """BCQ's `ξ(s, a) = clip(a + Φ mags tanh(h), low, high)`, `[B, A]` (arXiv 1812.02900, section 4)."""
+  """BCQ's `ξ(s, a) = clip(a + Φ mags tanh(h), low, high)`, `[B, A]` (arXiv 1812.02900)."""
 
   def __init__(self, n_states: int, units: Sequence[int], box: Box, phi: float, rng: Rng):
     super().__init__()

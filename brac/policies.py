@@ -7,6 +7,7 @@ any other `TFPolicy`.
 from typing import Sequence
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tf_agents.policies import tf_policy
 from tf_agents.trajectories import policy_step
 from tf_agents.trajectories import time_step as ts
@@ -59,6 +60,17 @@ class ActorPolicy(Policy):
   def act(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
     pi = self._actor(s)
     return pi.mode() if self._mode else pi.sample(rng)[0]
+
+  def _distribution(self, time_step, policy_state):
+    pi = self._actor(tf.cast(time_step.observation, tf.float32))
+    if self._mode:
+      law = tfp.distributions.Deterministic(pi.mode())
+    else:
+      normal = tfp.distributions.MultivariateNormalDiag(pi.mean, tf.exp(pi.log_std))
+      squash = [tfp.bijectors.Shift(self.box.means), tfp.bijectors.Scale(self.box.mags)]
+      squash = tfp.bijectors.Chain([*squash, tfp.bijectors.Tanh()])
+      law = tfp.distributions.TransformedDistribution(normal, squash)
+    return policy_step.PolicyStep(law, policy_state)
 
 
 class MaxQPolicy(Policy):

@@ -3,7 +3,7 @@
 A policy config is `[ptype, checkpoint, wrapper, hidden_units]`:
 
 - ptype: `randwalk` (actions drawn evenly), `randinit` (an untrained actor) or `load`;
-- checkpoint: for `load` the file, without `.index` (an `agent_partial_target`, an `agent_behavior`);
+- checkpoint: for `load` the file, without `.index`: an `agent_partial_target`, `agent_behavior`;
 - wrapper: `['none']` (a sample of the policy), `['eps', ε]`, `['gaussian', std]`, or
   `['gaussianeps', std, ε]`;
 - hidden_units: of the actor, such as `(200, 200)`.
@@ -18,7 +18,12 @@ from brac.networks import Actor, Box
 from brac.rng import INIT, Rng
 
 PTYPES = ('randwalk', 'randinit', 'load')
-WRAPPERS = {'none': 0, 'eps': 1, 'gaussian': 1, 'gaussianeps': 2}  # with how many numbers each takes
+WRAPPERS = {
+  'none': 0,
+  'eps': 1,
+  'gaussian': 1,
+  'gaussianeps': 2,
+}  # with how many numbers each takes
 
 
 def load_actor(
@@ -94,4 +99,6 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
 
 def _nearest(name, names) -> str:
   near = difflib.get_close_matches(str(name), list(names), 1, 0)
-  return f'; there are {", ".join(map(repr, names))}' + (f'; did you mean {near[0]!r}?' if near else '')
+  return f'; there are {", ".join(map(repr, names))}' + (
+    f'; did you mean {near[0]!r}?' if near else ''
+  )

@@ -19,7 +19,6 @@ AGENT_NAMES = ('sac', 'bc', 'bcq', 'brac_primal', 'brac_dual')
 ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl')
 
 flags.DEFINE_integer('seed', 0, 'Seeds everything that draws a random number.', lower_bound=0)
-flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
 flags.DEFINE_multi_string('gin_file', [], 'A gin config file; may be given several times.')
 flags.DEFINE_multi_string(
   'gin_bindings',

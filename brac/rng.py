@@ -21,9 +21,7 @@ class Rng:
 
   def __init__(self, seed: Int, stream: Int = 0, step: Int = 0):
     """Takes integers, or scalar integer tensors inside a compiled loop."""
-    self._key = tf.stack(
-      [_int64(seed) * _STREAMS + _int64(stream), _int64(step) * _DRAWS_PER_STEP]
-    )
+    self._key = tf.stack([_int64(seed) * _STREAMS + _int64(stream), _int64(step) * _DRAWS_PER_STEP])
     self._count = 0
 
   def _next_key(self) -> tf.Tensor:

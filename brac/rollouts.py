@@ -3,7 +3,6 @@
 import pickle
 from typing import Callable, NamedTuple, Optional
 
-import gin
 import numpy as np
 import tensorflow as tf
 
@@ -154,7 +153,7 @@ class OnlineRollout:
 
   Attributes:
     data: the replay data.
-    variables: with `data` all that its next step depends on; `hold` fills them, `take_up` reads them.
+    variables: with `data` all that its next step depends on; `hold` fills them, `take_up` reads.
   """
 
   def __init__(self, env_name: str, capacity: int, seed: int):

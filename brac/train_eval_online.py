@@ -1,4 +1,4 @@
-"""The online experiment: an agent trained in its environment, one training step for each of its steps."""
+"""The online experiment: an agent trained in its environment, step for step."""
 
 import os
 from typing import List

@@ -1,7 +1,8 @@
 """Trains an agent on a stored dataset.
 
 Leaves {root_dir}/{ENV}/{DATA_NAME}/n{N_TRAIN}/{AGENT}/{SUB_DIR}/{SEED}/ with checkpoints,
-TensorBoard event files and results.csv. Started again on such a folder it goes on from its last save.
+TensorBoard event files and results.csv. Started again on such a folder it goes
+on from its last save.
 """
 
 import os
@@ -15,13 +16,16 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'learn'), 'Where runs are kept.')
 flags.DEFINE_string('sub_dir', '0', "The run's folder within its agent's; auto: the date and time.")
-flags.DEFINE_string('data_root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.')
+flags.DEFINE_string(
+  'data_root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.'
+)
 flags.DEFINE_string('data_sub_dir', '0', 'The --sub_dir that the data was collected with.')
 flags.DEFINE_string('data_name', 'eps1', 'The --data_name that the data was collected with.')
 flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.")
 flags.DEFINE_enum('agent_name', 'sac', programs.AGENT_NAMES, 'The algorithm.')
 flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym environment, the data's.")
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
+flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
 flags.DEFINE_integer('n_train', 1000000, 'How many of the transitions are used.', lower_bound=1)
 
 

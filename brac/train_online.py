@@ -1,8 +1,8 @@
 """Trains an agent in its environment, and keeps it when it first reaches a target.
 
 Leaves {root_dir}/{ENV}/{AGENT}/{SUB_DIR}/ with agent_partial_target*, agent_final*, their replay
-data, TensorBoard event files and results.csv. Started again on such a folder it goes on from its last
-save.
+data, TensorBoard event files and results.csv. Started again on such a folder it goes on from its
+last save.
 """
 
 import os
@@ -22,6 +22,7 @@ flags.DEFINE_float(
   'eval_target', 1000.0, 'The agent is kept as agent_partial_target when it first returns this.'
 )
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
+flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
 
 
 def main() -> None:

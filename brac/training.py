@@ -1,4 +1,4 @@
-"""The loop that both experiments share: train, summarise, evaluate, save, until all steps are done."""
+"""The loop that both experiments share: train, summarise, evaluate, save."""
 
 import time
 from typing import Callable, Dict, List, NamedTuple

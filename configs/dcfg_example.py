@@ -1,7 +1,7 @@
 """An example to copy: data of your own policy, which `train_online --agent_name=sac` left.
 
-A line reads [name, [ptype, checkpoint, wrapper, hidden_units], proportion]; brac/policy_loader.py has
-the ptypes and the wrappers.
+A line reads [name, [ptype, checkpoint, wrapper, hidden_units], proportion]; brac/policy_loader.py
+has the ptypes and the wrappers.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The paper's `gaussian3`: 20 % uniform actions, 40 % the partially trained policy, 40 % it with noise."""
+"""The paper's `gaussian3`: 20 % uniform actions, 40 % the trained policy, 40 % it with noise."""
 
 from brac.data_config import shipped_policy
 

@@ -1,8 +1,8 @@
 """What every agent is: networks, a list of updates, the compiled training loop, its saved state.
 
 An agent declares; this file does. The updates are listed in the order of the paper, each with its
-loss, its variables and its optimiser, and one loop here draws batches, takes gradients, applies them
-and moves the targets.
+loss, its variables and its optimiser, and one loop here draws batches, takes gradients, applies
+them and moves the targets.
 """
 
 import functools
@@ -55,7 +55,9 @@ class Agent:
   """
 
   UNITS: Tuple[str, ...] = ('q', 'policy')
-  NUMBERS: Dict[str, Optional[float]] = {'n_q': None}  # with the default of those that may be left out
+  NUMBERS: Dict[str, Optional[float]] = {
+    'n_q': None
+  }  # with the default of those that may be left out
   OPTIMIZERS: Tuple[str, ...] = ()
   DECAYS: Tuple[str, ...] = ('q', 'p')
 
@@ -172,7 +174,9 @@ class Agent:
     Raises:
       UserError: there is none, it is damaged, or of another agent or other sizes.
     """
-    lacking = checkpoints.restore(path, 'agent', ('optimizers/', 'global_step'), **self.state, **more)
+    lacking = checkpoints.restore(
+      path, 'agent', ('optimizers/', 'global_step'), **self.state, **more
+    )
     if lacking:
       logging.info('%s has no %s: they start afresh', path, ', '.join(sorted(lacking)))
 
@@ -275,7 +279,8 @@ def bounded(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
   @tf.custom_gradient
   def clip(x):
     def gradient(dy):
-      # Descent goes against the gradient: below the box a negative one leads back, above a positive.
+      # Descent goes against the gradient: below the box a negative one leads back, above it a
+      # positive one.
       stays_out = tf.logical_or((x < low) & (dy > 0), (x > high) & (dy < 0))
       return tf.where(stays_out, 0.0, dy)
 
@@ -288,7 +293,7 @@ def _one_for_each(parameter: str, entries, names: Sequence[str]) -> Dict[str, ob
   """The entries of a gin parameter by what they are for; a single one serves for all."""
   if not isinstance(entries, (tuple, list)) or len(entries) not in (1, len(names)):
     raise UserError(
-      f'{parameter} reads ({", ".join(names)}{"," if len(names) == 1 else ""}) or one entry for all; '
-      f'got {entries!r}'
+      f'{parameter} reads ({", ".join(names)}{"," if len(names) == 1 else ""}) or one entry for '
+      f'all; got {entries!r}'
     )
   return dict(zip(names, list(entries) * (len(names) if len(entries) == 1 else 1)))

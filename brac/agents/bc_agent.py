@@ -10,6 +10,7 @@ from brac.dataset import Batch
 from brac.networks import ACTION_MARGIN
 from brac.rng import Rng
 
+
 @gin.configurable
 class Agent(agent.Agent):
   r"""Maximum likelihood of the data's actions, with an entropy weight.
