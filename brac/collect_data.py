@@ -24,7 +24,9 @@ flags.DEFINE_string(
 flags.DEFINE_string('config_file', 'dcfg_pure', 'The data config, with or without .py.')
 flags.DEFINE_string('policy_root_dir', None, 'Given to the data config: where its policies are.')
 flags.DEFINE_integer('n_samples', 1000000, 'How many transitions to collect.', lower_bound=1)
-flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes in which each policy is evaluated.', lower_bound=1)
+flags.DEFINE_integer(
+  'n_eval_episodes', 20, 'Episodes that each policy is evaluated in.', lower_bound=1
+)
 
 
 def main() -> None:

@@ -138,8 +138,8 @@ def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transi
     return Transitions(*(values[order] for values in rows))
   if n < size:
     logging.warning(
-      'n_train takes the first %d of %d transitions as they were stored, which in a mixture are '
-      "its first policies' alone; train_eval_offline.shuffle_steps > 0 takes blocks from everywhere",
+      'n_train takes the first %d of %d transitions as they were stored, which in a mixture are of '
+      'its first policies; train_eval_offline.shuffle_steps > 0 takes blocks from everywhere',
       n,
       size,
     )
@@ -180,3 +180,19 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
         )
     fields[name] = values
   return Transitions(**fields)
+
+
+def returns(path: str) -> np.ndarray:
+  """The returns of the whole episodes of the dataset at `path`; none where it does not tell them.
+
+  Raises:
+    UserError: there is no dataset.
+  """
+  reader = checkpoints.Reader(path, 'dataset')
+  if 'data/_end' not in reader.shapes:
+    return np.zeros(0)
+  size = int(reader.read('data/_current_size'))
+  end, reward = reader.read('data/_end')[:size], reader.read('data/_reward')[:size]
+  lasts = np.flatnonzero(end != GOES_ON)
+  totals = np.diff(np.cumsum(reward, dtype=np.float64)[lasts], prepend=0.0)
+  return totals[np.isin(end[lasts], (TERMINAL, TIME_LIMIT))]

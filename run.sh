@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Sets the project up and runs the paper's pipeline on HalfCheetah-v2, small: data of a partially
+# trained policy, a clone of it, and BRAC trained on the data alone. Ends with a table of returns.
+#   ./run.sh [folder for what it writes, ./results_halfcheetah by default]
+# Stopped and started again it goes on from where it was.
+set -euo pipefail
+folder=$PWD
+cd "$(dirname "$0")"
+source ./setup_env.sh
+cd "$folder"
+root=${1:-$folder/results_halfcheetah}
+
+env_name=HalfCheetah-v2
+data_name=eps1
+n=100000
+bc_steps=30000
+brac_steps=60000
+learn=$root/learn/$env_name/$data_name/n$n
+
+step() { printf '\n== %s\n' "$*" >&2; }
+
+step "1 of 4: $n transitions of the partially trained policy, with noise"
+[ -f "$root/data/$env_name/$data_name/0/data.index" ] ||
+  python -m brac.collect_data --root_dir="$root/data" --env_name=$env_name \
+    --data_name=$data_name --config_file=dcfg_$data_name --n_samples=$n
+
+step "2 of 4: a clone of the behavior policy"
+python -m brac.train_offline --root_dir="$root/learn" --data_root_dir="$root/data" \
+  --env_name=$env_name --data_name=$data_name --n_train=$n \
+  --agent_name=bc --total_train_steps=$bc_steps \
+  --gin_bindings="train_eval_offline.model_params=((200, 200),)" \
+  --gin_bindings="train_eval_offline.optimizers=(('adam', 5e-4),)"
+
+step "3 of 4: brac_primal on the same data"
+python -m brac.train_offline --root_dir="$root/learn" --data_root_dir="$root/data" \
+  --env_name=$env_name --data_name=$data_name --n_train=$n \
+  --agent_name=brac_primal --total_train_steps=$brac_steps \
+  --gin_bindings="brac_primal_agent.Agent.behavior_ckpt_file='$learn/bc/0/0/agent_behavior'" \
+  --gin_bindings="brac_primal_agent.Agent.alpha=0.1" \
+  --gin_bindings="brac_primal_agent.Agent.warm_start=5000" \
+  --gin_bindings="train_eval_offline.model_params=(((300, 300), (200, 200)), 2)" \
+  --gin_bindings="train_eval_offline.optimizers=(('adam', 1e-3), ('adam', 3e-4), ('adam', 1e-3))"
+
+step "4 of 4: returns"
+python -m brac.report --root_dir="$root/learn" --data_root_dir="$root/data"
+printf '\nThe curves: %s --logdir=%q\n' "$(command -v tensorboard)" "$root/learn"
