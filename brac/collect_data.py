@@ -11,6 +11,7 @@ from brac import programs
 
 FLAGS = flags.FLAGS
 
+programs.define_run_flags()
 flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.')
 flags.DEFINE_string('sub_dir', '0', "The dataset's folder; auto: the date and time.")
@@ -24,9 +25,6 @@ flags.DEFINE_string(
 flags.DEFINE_string('config_file', 'dcfg_pure', 'The data config, with or without .py.')
 flags.DEFINE_string('policy_root_dir', None, 'Given to the data config: where its policies are.')
 flags.DEFINE_integer('n_samples', 1000000, 'How many transitions to collect.', lower_bound=1)
-flags.DEFINE_integer(
-  'n_eval_episodes', 20, 'Episodes that each policy is evaluated in.', lower_bound=1
-)
 
 
 def main() -> None:
@@ -46,6 +44,7 @@ def main() -> None:
     n_samples=FLAGS.n_samples,
     n_eval_episodes=FLAGS.n_eval_episodes,
     seed=FLAGS.seed,
+    allow_changed_config=FLAGS.allow_changed_config,
   )
 
 

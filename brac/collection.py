@@ -1,12 +1,16 @@
 """The collection of a dataset: each policy of a data config in many environments side by side."""
 
 import os
+import pickle
+import time
 from typing import Optional
 
 import gin
 import numpy as np
+import tensorflow as tf
+from absl import logging
 
-from brac import checkpoints, data_config, environments, policy_loader, rollouts, runs
+from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError
 
@@ -14,7 +18,7 @@ from brac.errors import UserError
 @gin.configurable(
   denylist=[
     'data_dir', 'env_name', 'config_dir', 'config_file', 'policy_root_dir', 'n_samples',
-    'n_eval_episodes', 'seed',
+    'n_eval_episodes', 'seed', 'allow_changed_config',
   ]
 )  # fmt: skip
 def collect(
@@ -26,7 +30,9 @@ def collect(
   n_samples: int,
   n_eval_episodes: int,
   seed: int,
+  allow_changed_config: bool = False,
   n_envs: int = 200,
+  save_minutes: float = 10.0,
 ) -> None:
   """Collects `n_samples` transitions, in the proportions of a data config, into `{data_dir}/data`.
 
@@ -34,9 +40,11 @@ def collect(
 
   Args:
     n_envs: how many environments step side by side, where there are as many episodes to collect.
+    save_minutes: after so many minutes what is collected so far is saved.
   """
   runs.check_positive('collect', n_envs=n_envs)
-  path = os.path.join(data_dir, 'data')
+  runs.check_between('collect', 0, float('inf'), save_minutes=save_minutes)
+  path, unfinished = os.path.join(data_dir, 'data'), os.path.join(data_dir, 'data_unfinished')
   if checkpoints.exists(path):
     raise UserError(f'{path} is there already; remove it, or choose another --sub_dir')
   parts = data_config.load(config_dir, config_file, env_name, policy_root_dir)
@@ -48,26 +56,57 @@ def collect(
     raise UserError(
       f'--n_samples {n_samples} is too few for {len(parts)} policies in their proportions'
     )
+  settings = runs.Settings(
+    env_name=env_name, data_config=parts, n_samples=n_samples, n_envs=n_envs, seed=seed
+  )
 
-  clock = runs.Clock()
-  pieces = []
-  progress = runs.Progress(f'collecting {env_name}', n_samples, unit='transition')
-  for k, (part, policy) in enumerate(zip(parts, policies)):
+  # What is collected: all rows, of which each policy fills a stretch.
+  _lock = runs.lock(data_dir)
+  rows = Transitions.zeros(n_samples, specs[0].shape[0], specs[1].shape[0])
+  first, saved = 0, None
+  if checkpoints.exists(unfinished):
+    settings.check(unfinished, allow_changed_config)
+    rows = dataset.load(unfinished, specs[0].shape[0], specs[1].shape[0])
+    first, saved = pickle.loads(checkpoints.Reader(unfinished).read('collection'))
+
+  clock, saved_at = runs.Clock(), time.monotonic()
+  progress = runs.Progress(f'collecting {env_name}', n_samples, int(edges[first]), 'transition')
+  for k in range(first, len(parts)):
     part_seed = int(np.random.SeedSequence((seed, k)).generate_state(1)[0])
-    with clock('evaluation'):
-      returns = rollouts.Evaluator(env_name, policy, n_eval_episodes, part_seed).run(0)
-    n = int(edges[k + 1] - edges[k])
-    progress.say(f'{part.name}: {n} transitions; return {returns.mean():.1f} ± {returns.std():.1f}')
-    collection = rollouts.Collection(env_name, policy, n, part_seed, n_envs)
-    with clock('collection'):
-      while collection.advance():
-        progress.update(edges[k] + collection.n_done)
-        if runs.stop_requested():
-          progress.close()
-          runs.stop('nothing is saved of a dataset that is not complete')
-    pieces.append(collection.transitions)
+    stretch = Transitions(*(values[edges[k] : edges[k + 1]] for values in rows))
+    collection = rollouts.Collection(env_name, policies[k], stretch, part_seed, n_envs)
+    if saved:
+      collection.state, saved = saved, None
+    else:
+      with clock('evaluation'):
+        evaluator = rollouts.Evaluator(env_name, policies[k], n_eval_episodes, part_seed)
+        returns = evaluator.run(0)
+      progress.say(
+        f'{parts[k].name}: {len(stretch.reward)} transitions; '
+        f'return {returns.mean():.1f} ± {returns.std():.1f}'
+      )
+    more = True
+    while more:
+      with clock('collection'):
+        more = collection.advance()
+      progress.update(edges[k] + collection.n_done)
+      if runs.stop_requested() or time.monotonic() - saved_at > 60 * save_minutes:
+        with clock('saving'):
+          checkpoints.save(
+            unfinished,
+            data=Dataset(rows),
+            collection=tf.Variable(pickle.dumps((k, collection.state))),
+            settings=settings.variable,
+          )
+        saved_at = time.monotonic()
+      if runs.stop_requested():
+        progress.close()
+        runs.stop(
+          f'what is collected is saved at {unfinished}: the same command goes on from there'
+        )
   progress.tell()
   progress.close()
   with clock('saving'):
-    checkpoints.save(path, data=Dataset(Transitions(*map(np.concatenate, zip(*pieces)))))
-  progress.say(f'{n_samples} transitions are at {path}; {clock}')
+    checkpoints.save(path, data=Dataset(rows))
+    checkpoints.remove(unfinished)
+  logging.info('%d transitions are at %s; %s', n_samples, path, clock)

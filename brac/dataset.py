@@ -1,5 +1,6 @@
 """Transitions as the agents read them: a ring of rows in TensorFlow variables."""
 
+import zlib
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -180,6 +181,14 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
         )
     fields[name] = values
   return Transitions(**fields)
+
+
+def fingerprint(rows: Transitions) -> str:
+  """A checksum of the content of transitions."""
+  checksum = 0
+  for values in rows:
+    checksum = zlib.crc32(np.ascontiguousarray(values).view(np.uint8), checksum)
+  return f'{len(rows.reward)} transitions, crc32 {checksum:08x}'
 
 
 def returns(path: str) -> np.ndarray:

@@ -350,11 +350,12 @@ class _Simulation:
 
   def _hold(self) -> None:
     """Makes what a copy must make anew: views of the `datas`, and threads."""
-    # To ask an MjData for a field costs more than to use it, so the views are made once.
+    # To ask an MjData for a field costs more than to use it, so the views are made once. After the
+    # physics each is a cache miss; positions and velocities share one.
     self._ctrl = [data.ctrl for data in self.datas]
-    self._qpos = [data.qpos for data in self.datas]
-    self._qvel = [data.qvel for data in self.datas]
+    self._moving = [_span(data.qpos, data.qvel) for data in self.datas]
     self._forces = [data.cfrc_ext.reshape(-1) for data in self.datas]
+    self._no_forces = np.zeros([len(self.datas), self.model.nbody * 6])
     # The thread that calls `step` does a share of the work itself.
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self._n_threads - 1))
 
@@ -402,7 +403,9 @@ class _Simulation:
 
   def observe(self, rows: Sequence[int]) -> np.ndarray:
     """Observations `[k, S]` of the present states."""
-    return self._task.observe(*self._coordinates(rows))
+    moving = np.empty([len(rows), self._moving[0].size])
+    self._gather(self._moving, rows, moving)
+    return self._task.observe(*self._coordinates(rows, moving))
 
   def step(
     self, rows: Sequence[int], actions: np.ndarray
@@ -412,40 +415,54 @@ class _Simulation:
     dt = self.dt
     # gym sums in the actions' own precision, and goes on in float64.
     effort = np.square(actions).sum(axis=1).astype(np.float64)
-    datas = [self.datas[row] for row in rows]
-    # Set here and not by the threads: Python code in one that steps makes the others wait for the
-    # interpreter, which costs more than it saves.
-    for row, action in zip(rows, actions.astype(np.float64)):
-      self._ctrl[row][:] = action
-    self._simulate(datas)
-    coordinates = self._coordinates(rows)
-    forward = self._task.forward_positions(datas, coordinates[0])
-    speed = (forward - self._forward[rows]) / dt
-    self._forward[rows] = forward
-    rewards, terminals, info = self._task.judge(speed, effort, *coordinates)
-    return self._task.observe(*coordinates), rewards, terminals, info
+    datas, index = [self.datas[row] for row in rows], np.array(rows)
+    before = self._forward[index]
+    moving = np.empty([len(rows), self._moving[0].size])
+    self._simulate(rows, actions.astype(np.float64), moving)
+    qpos, qvel, forces = self._coordinates(rows, moving)
+    after = self._task.forward_positions(datas, qpos)
+    self._forward[index] = after
+    rewards, terminals, info = self._task.judge((after - before) / dt, effort, qpos, qvel, forces)
+    return self._task.observe(qpos, qvel, forces), rewards, terminals, info
 
-  def _simulate(self, datas: Sequence[mujoco.MjData]) -> None:
-    k, n_shares = len(datas), min(self._n_threads, len(datas))
-    mine, *others = [datas[k * i // n_shares : k * (i + 1) // n_shares] for i in range(n_shares)]
-    pending = [self._pool.submit(self._simulate_share, share) for share in others]
-    self._simulate_share(mine)
+  def _simulate(self, rows: Sequence[int], actions: np.ndarray, moving: np.ndarray) -> None:
+    """Steps the rows, and fills in their positions and velocities."""
+    k, n_shares = len(rows), min(self._n_threads, len(rows))
+    edges = [k * i // n_shares for i in range(n_shares + 1)]
+    mine, *others = [
+      [values[edges[i] : edges[i + 1]] for values in (rows, actions, moving)]
+      for i in range(n_shares)
+    ]
+    pending = [self._pool.submit(self._simulate_share, *share) for share in others]
+    self._simulate_share(*mine)
     for share in pending:
       share.result()
 
-  def _simulate_share(self, datas: Sequence[mujoco.MjData]) -> None:
-    model, frame_skip, mj_step = self.model, self._task.frame_skip, mujoco.mj_step
-    for data in datas:
-      mj_step(model, data, frame_skip)
-      if self._with_forces:
-        mujoco.mj_rnePostConstraint(model, data)
-
-  def _coordinates(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  def _simulate_share(self, rows: Sequence[int], actions: np.ndarray, moving: np.ndarray) -> None:
+    # Three loops, because Python code between the steps would make the other threads wait for the
+    # interpreter again and again.
+    for row, action in zip(rows, actions):
+      self._ctrl[row][...] = action
+    model, datas, frame_skip, mj_step = self.model, self.datas, self._task.frame_skip, mujoco.mj_step
+    for row in rows:
+      mj_step(model, datas[row], frame_skip)
+    self._gather(self._moving, rows, moving)
     if self._with_forces:
-      forces = np.clip(_gather(self._forces, rows), -1, 1)
-    else:
-      forces = np.zeros([len(rows), self._forces[0].size])
-    return _gather(self._qpos, rows), _gather(self._qvel, rows), forces
+      for row in rows:
+        mujoco.mj_rnePostConstraint(model, datas[row])
+
+  def _coordinates(
+    self, rows: Sequence[int], moving: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    forces = self._no_forces[: len(rows)]
+    if self._with_forces:
+      forces = np.empty(forces.shape)
+      self._gather(self._forces, rows, forces)
+      forces = np.clip(forces, -1, 1)
+    return moving[:, : self.model.nq], moving[:, -self.model.nv :], forces
+
+  def _gather(self, views: list[np.ndarray], rows: Sequence[int], out: np.ndarray) -> None:
+    np.concatenate([views[row] for row in rows], out=out.reshape(-1))
 
   @property
   def state(self) -> np.ndarray:
@@ -464,9 +481,10 @@ class _Simulation:
       self.look(row)
 
 
-def _gather(views: list[np.ndarray], rows: Sequence[int]) -> np.ndarray:
-  """A copy `[k, .]` of the views of the given rows."""
-  return np.concatenate([views[row] for row in rows]).reshape(len(rows), -1)
+def _span(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+  """A view from the start of `first` to the end of `last`; an MjData keeps both in one buffer."""
+  size = (last.ctypes.data - first.ctypes.data) // first.itemsize + last.size
+  return np.lib.stride_tricks.as_strided(first, [size])
 
 
 # --- Batches ------------------------------------------------------------------------------------
@@ -503,12 +521,12 @@ class BatchEnvironment:
     """Starts new episodes.
 
     Args:
-      rows: indices of the environments, `[k]`; all of them by default.
+      rows: indices of the environments, `[k]`, or a mask `[n]`; all of them by default.
 
     Returns:
       Their first observations, `[k, S]` float32.
     """
-    rows = np.arange(self.n) if rows is None else np.asarray(rows, np.int64)
+    rows = self._indices(rows)
     self._elapsed[rows] = 0
     if not rows.size:
       return np.zeros([0, *self.observation_spec.shape], np.float32)
@@ -521,7 +539,7 @@ class BatchEnvironment:
 
     Args:
       actions: `[k, A]`, one for each of the rows.
-      rows: indices of the environments, `[k]`, each at most once; all of them by default.
+      rows: indices of the environments, `[k]`, none twice, or a mask `[n]`; all by default.
 
     Returns:
       Observations `[k, S]` float32, rewards `[k]` float32, and how the episodes go on, `[k]` int8:
@@ -530,7 +548,7 @@ class BatchEnvironment:
     Raises:
       ValueError: the actions' shape is another one.
     """
-    rows = np.arange(self.n) if rows is None else np.asarray(rows, np.int64)
+    rows = self._indices(rows)
     # C order, because the order in which a row's float32 squares are added depends on it.
     actions = np.asarray(actions, order='C')
     if actions.shape != (len(rows), *self.action_spec.shape):
@@ -568,6 +586,9 @@ class BatchEnvironment:
       raise UserError(f'the saved environments are {identity}, these are {self._identity()}')
     self._elapsed = elapsed
     self._set_rows(rows)
+
+  def _indices(self, rows: Optional[np.ndarray]) -> np.ndarray:
+    return np.arange(self.n)[slice(None) if rows is None else rows]
 
   def _identity(self) -> str:
     return f'{self.n} x {self._env_name} ({type(self).__name__})'

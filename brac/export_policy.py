@@ -12,7 +12,6 @@ from brac import programs
 
 FLAGS = flags.FLAGS
 
-flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('checkpoint', None, 'The checkpoint, without .index.', required=True)
 flags.DEFINE_string('output_dir', None, 'Where the SavedModel goes.', required=True)
 flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym environment that the policy is for.')
@@ -29,13 +28,13 @@ def main() -> None:
   output_dir = programs.folder(FLAGS.output_dir)
   if os.path.exists(output_dir):
     raise UserError(f'--output_dir {output_dir} is there already')
-  env = environments.make_batch(FLAGS.env_name, 1, FLAGS.seed)
+  env = environments.make_batch(FLAGS.env_name, 1, seed=0)
   specs = env.observation_spec, env.action_spec
   actor = policy_loader.load_actor(
     programs.folder(FLAGS.checkpoint), specs[0].shape[0], Box.of(specs[1]), 'policy'
   )
   policy = policies.ActorPolicy(*specs, actor, mode=not FLAGS.sample)
-  policy_saver.PolicySaver(policy, seed=FLAGS.seed).save(output_dir)
+  policy_saver.PolicySaver(policy).save(output_dir)
 
 
 if __name__ == '__main__':

@@ -18,13 +18,22 @@ FLAGS = flags.FLAGS
 AGENT_NAMES = ('sac', 'bc', 'bcq', 'brac_primal', 'brac_dual')
 ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl')
 
-flags.DEFINE_integer('seed', 0, 'Seeds everything that draws a random number.', lower_bound=0)
-flags.DEFINE_multi_string('gin_file', [], 'A gin config file; may be given several times.')
-flags.DEFINE_multi_string(
-  'gin_bindings',
-  [],
-  'A gin binding such as "train_eval_offline.batch_size=128"; may be given several times.',
-)
+
+def define_run_flags() -> None:
+  """Defines the flags that every run has."""
+  flags.DEFINE_integer('seed', 0, 'Seeds everything that draws a random number.', lower_bound=0)
+  flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
+  flags.DEFINE_multi_string('gin_file', [], 'A gin config file; may be given several times.')
+  flags.DEFINE_multi_string(
+    'gin_bindings',
+    [],
+    'A gin binding such as "train_eval_offline.batch_size=128"; may be given several times.',
+  )
+  flags.DEFINE_bool(
+    'allow_changed_config',
+    False,
+    'Whether a run may go on with other settings than it was begun with.',
+  )
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -40,7 +49,8 @@ def run(main: Callable[[], None]) -> NoReturn:
       raise UserError(f'{rest[0]!r} is no flag; flags read --name=value')
     _quiet_imports()
     _set_threads()
-    _parse_gin()
+    if 'gin_file' in FLAGS:
+      _parse_gin()
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     from brac import runs
@@ -50,6 +60,8 @@ def run(main: Callable[[], None]) -> NoReturn:
       main()
     except runs.Stopped as stopped:
       sys.exit(stopped.exit_status)
+  except KeyboardInterrupt:  # a second signal, which does not wait for a save
+    sys.exit(130)
   except (UserError, flags.Error) as error:
     sys.exit(_say(name, error))
   except OSError as error:

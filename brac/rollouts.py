@@ -77,13 +77,16 @@ class Rollout:
 
 
 class Collection:
-  """`n` transitions of a policy, collected in many environments side by side.
+  """Fills `transitions` with those of a policy, in many environments side by side.
 
   Each environment fills a stretch of rows of its own, so that consecutive rows are consecutive
   steps; where a stretch is full within an episode, the episode is marked as cut off.
   """
 
-  def __init__(self, env_name: str, policy: Policy, n: int, seed: int, n_envs: int):
+  def __init__(
+    self, env_name: str, policy: Policy, transitions: Transitions, seed: int, n_envs: int
+  ):
+    n = len(transitions.reward)
     # No more environments than there are whole episodes: shorter ones would show their start alone.
     limit = environments.make_batch(env_name, 1, seed).max_episode_steps or 1
     n_envs = max(1, min(n_envs, n // limit))
@@ -91,8 +94,7 @@ class Collection:
     self._rollout = Rollout(env, compiled(policy, n_envs, seed, rng.ACT))
     self._starts = np.arange(n_envs + 1) * n // n_envs
     self._next = self._starts[:-1].copy()
-    shapes = env.observation_spec.shape[0], env.action_spec.shape[0]
-    self.transitions = Transitions.zeros(n, *shapes)
+    self.transitions = transitions
 
   @property
   def n_done(self) -> int:

@@ -6,13 +6,16 @@ The side effects of an experiment live here: TensorBoard, `results.csv`, the ter
 import collections
 import contextlib
 import csv
+import fcntl
 import glob
+import json
 import math
 import os
 import signal
+import socket
 import sys
 import time
-from typing import Dict, Iterator, List, Sequence
+from typing import IO, Dict, Iterator, List, Sequence
 
 import gin
 import numpy as np
@@ -21,6 +24,8 @@ import tqdm
 from absl import logging
 from tensorflow.core.util import event_pb2
 
+import brac
+from brac import checkpoints
 from brac.errors import UserError
 
 
@@ -204,6 +209,67 @@ def write_config(folder: str) -> None:
   """Writes `operative_config.gin`: each parameter that the run used, with its value."""
   with open(os.path.join(folder, 'operative_config.gin'), 'w') as f:
     f.write(gin.operative_config_str())
+
+
+def lock(folder: str) -> IO:
+  """Takes a folder for this process until the process ends, however it ends.
+
+  Raises:
+    UserError: another process has it.
+  """
+  os.makedirs(folder, exist_ok=True)
+  path = os.path.join(folder, 'lock')
+  handle = open(path, 'a+')
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    handle.seek(0)
+    raise UserError(f'{folder} is in use by {handle.read().strip()}') from None
+  handle.truncate(0)
+  handle.write(f'process {os.getpid()} on {socket.gethostname()}')
+  handle.flush()
+  return handle
+
+
+class Settings:
+  """What the numbers of a run depend on besides its code: kept with its state.
+
+  Attributes:
+    variable: to be saved under the key `settings`.
+  """
+
+  def __init__(self, **flags):
+    """Takes the flags that matter; the gin parameters are those used so far."""
+    self._now = {'version': brac.__version__, **{f'--{k}': repr(v) for k, v in flags.items()}}
+    text = gin.operative_config_str().replace('\\\n', '')
+    for line in text.splitlines():
+      if line.strip() and not line.startswith('#'):
+        name, _, value = line.partition('=')
+        self._now[name.strip()] = value.strip()
+    self.variable = tf.Variable(json.dumps(self._now, sort_keys=True))
+
+  def check(self, path: str, allow_changes: bool) -> None:
+    """Compares with the settings that are kept in the checkpoint at a path.
+
+    Raises:
+      UserError: they are others, and that is not allowed; the message lists the differences.
+    """
+    reader = checkpoints.Reader(path)
+    if 'settings' not in reader.shapes:
+      return
+    then = json.loads(reader.read('settings'))
+    changes = [
+      f'{name} was {then.get(name, "not there")}, is {self._now.get(name, "not there")}'
+      for name in sorted(then.keys() | self._now.keys())
+      if then.get(name) != self._now.get(name)
+    ]
+    if changes and not allow_changes:
+      raise UserError(
+        f'{path} was saved with other settings: {"; ".join(changes)}; choose another --sub_dir, or '
+        'go on with the new ones by --allow_changed_config'
+      )
+    for change in changes:
+      logging.warning('going on with another setting: %s', change)
 
 
 def check_finite(step: int, info: Dict[str, float], before: Dict[str, float]) -> None:

@@ -15,7 +15,7 @@ from brac.training import Schedule, train
 @gin.configurable(
   denylist=[
     'log_dir', 'data_file', 'agent_name', 'env_name', 'n_train', 'total_train_steps',
-    'n_eval_episodes', 'seed',
+    'n_eval_episodes', 'seed', 'allow_changed_config',
   ]
 )  # fmt: skip
 def train_eval_offline(
@@ -27,6 +27,7 @@ def train_eval_offline(
   total_train_steps: int,
   n_eval_episodes: int,
   seed: int,
+  allow_changed_config: bool = False,
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,
   summary_freq: int = 100,
@@ -71,7 +72,7 @@ def train_eval_offline(
     rows = dataset.first(
       rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
-    data = Dataset(rows)
+    data, data_fingerprint = Dataset(rows), dataset.fingerprint(rows)
     del rows
   logging.info('%d transitions from %s', data.size, data_file)
 
@@ -94,9 +95,18 @@ def train_eval_offline(
     for name, policy in agent.policies().items()
   }
 
+  with clock('compilation'):
+    agent.compile()
+  settings = runs.Settings(
+    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
+    data=data_fingerprint,
+  )  # fmt: skip
+
   # The run: a new one, or one that goes on.
+  _lock = runs.lock(log_dir)
   path = os.path.join(log_dir, 'agent')
   if checkpoints.exists(path):
+    settings.check(path, allow_changed_config)
     agent.restore(path)
     logging.info('going on from step %d of %s', agent.step, path)
   record = runs.Record(log_dir, list(evaluators), agent.step)
@@ -105,6 +115,6 @@ def train_eval_offline(
   def save(step: int) -> None:
     if agent_name == 'bc':
       checkpoints.save(os.path.join(log_dir, 'agent_behavior'), policy=agent.policy)
-    checkpoints.save(path, **agent.state)
+    checkpoints.save(path, **agent.state, settings=settings.variable)
 
   train(f'{agent_name} {env_name}', agent, schedule, evaluators, record, clock, save)

@@ -15,7 +15,7 @@ from brac.training import Schedule, train
 @gin.configurable(
   denylist=[
     'log_dir', 'agent_name', 'env_name', 'eval_target', 'total_train_steps', 'n_eval_episodes',
-    'seed',
+    'seed', 'allow_changed_config',
   ]
 )  # fmt: skip
 def train_eval_online(
@@ -26,6 +26,7 @@ def train_eval_online(
   total_train_steps: int,
   n_eval_episodes: int,
   seed: int,
+  allow_changed_config: bool = False,
   summary_freq: int = 100,
   print_freq: int = 1000,
   save_freq: int = int(1e8),
@@ -91,14 +92,23 @@ def train_eval_online(
     for name, policy in agent.policies().items()
   }
 
+  with clock('compilation'):
+    agent.compile()
+  settings = runs.Settings(
+    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
+    eval_target=eval_target,
+  )  # fmt: skip
+
   # The run: a new one, or one that goes on. A finished run keeps its state in its two last files.
   def at(name: str) -> str:
     return os.path.join(log_dir, name)
 
+  _lock = runs.lock(log_dir)
   going_on = checkpoints.exists(at('state'))
   finished = checkpoints.exists(at('agent_final')) and checkpoints.exists(at('replay_final'))
   if going_on or finished:
     agent_file, replay_file = ('state', 'state') if going_on else ('agent_final', 'replay_final')
+    settings.check(at(agent_file), allow_changed_config)
     agent.restore(at(agent_file), rollout=rollout.variables)
     rollout.take_up(at(replay_file))
     logging.info('going on from step %d of %s', agent.step, at(agent_file))
@@ -109,7 +119,7 @@ def train_eval_online(
       rollout.explore(initial_explore_steps)
 
   def save(step: int) -> None:
-    state = dict(**agent.state, rollout=rollout.hold())
+    state = dict(**agent.state, rollout=rollout.hold(), settings=settings.variable)
     if schedule.due(step, save_freq) and step < total_train_steps:
       checkpoints.save(at(f'agent-{step}'), **agent.state)
     if step < total_train_steps:

@@ -13,6 +13,7 @@ from brac import programs
 
 FLAGS = flags.FLAGS
 
+programs.define_run_flags()
 flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'learn'), 'Where runs are kept.')
 flags.DEFINE_string('sub_dir', '0', "The run's folder within its agent's; auto: the date and time.")
@@ -25,7 +26,6 @@ flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.
 flags.DEFINE_enum('agent_name', 'sac', programs.AGENT_NAMES, 'The algorithm.')
 flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym environment, the data's.")
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
-flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
 flags.DEFINE_integer('n_train', 1000000, 'How many of the transitions are used.', lower_bound=1)
 
 
@@ -55,6 +55,7 @@ def main() -> None:
     total_train_steps=FLAGS.total_train_steps,
     n_eval_episodes=FLAGS.n_eval_episodes,
     seed=FLAGS.seed,
+    allow_changed_config=FLAGS.allow_changed_config,
   )
 
 

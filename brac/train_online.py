@@ -13,6 +13,7 @@ from brac import programs
 
 FLAGS = flags.FLAGS
 
+programs.define_run_flags()
 flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'policies'), 'Where runs are kept.')
 flags.DEFINE_string('sub_dir', '0', "The run's folder within its agent's; auto: the date and time.")
@@ -22,7 +23,6 @@ flags.DEFINE_float(
   'eval_target', 1000.0, 'The agent is kept as agent_partial_target when it first returns this.'
 )
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
-flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
 
 
 def main() -> None:
@@ -41,6 +41,7 @@ def main() -> None:
     total_train_steps=FLAGS.total_train_steps,
     n_eval_episodes=FLAGS.n_eval_episodes,
     seed=FLAGS.seed,
+    allow_changed_config=FLAGS.allow_changed_config,
   )
 
 

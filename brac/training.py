@@ -86,6 +86,7 @@ def train(
     late = time.monotonic() - saved_at > 60 * schedule.save_minutes
     if schedule.due(step, schedule.save_freq) or late or runs.stop_requested():
       with clock('saving'):
+        agent.check_finite()
         record.flush()
         save(step)
       saved_at = time.monotonic()

@@ -8,6 +8,7 @@ them and moves the targets.
 import functools
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -180,6 +181,16 @@ class Agent:
     if lacking:
       logging.info('%s has no %s: they start afresh', path, ', '.join(sorted(lacking)))
 
+  def compile(self) -> None:
+    """Builds the training loop, which the first `train` does otherwise."""
+    self._train.get_concrete_function()
+
+  def check_finite(self) -> None:
+    """Raises UserError where a variable is NaN or infinite."""
+    for key, variable in checkpoints.variables(**self.state).items():
+      if variable.dtype.is_floating and not np.isfinite(variable.numpy()).all():
+        raise UserError(f'{key} is not finite at step {self.step}; the save before it is kept')
+
   def train(self, n: int) -> Dict[str, float]:
     """Runs n training steps; returns the numbers of the last, by their TensorBoard tags."""
     return {tag: float(x) for tag, x in self._train(tf.constant(n)).items()}
@@ -211,7 +222,7 @@ class Agent:
       tf.while_loop(lambda i: i < n, quiet_step, [tf.constant(1)])
       return step()
 
-    return tf.function(train, autograph=False)
+    return tf.function(train, autograph=False, input_signature=[tf.TensorSpec([], tf.int32)])
 
   def _move(self, targets: Sequence[Tuple[tf.Module, tf.Module]], now: tf.Tensor) -> None:
     def move():
