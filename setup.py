@@ -1,6 +1,7 @@
 """Installs the package with its data configs and trained policies inside it."""
 
 import pathlib
+import re
 
 from setuptools import setup
 
@@ -12,7 +13,7 @@ policies = HERE / 'trained_policies'
 
 setup(
   name='brac',
-  version='0.1.0',
+  version=re.search(r"__version__ = '(.*)'", (HERE / 'brac/__init__.py').read_text())[1],
   description='Behavior Regularized Offline Reinforcement Learning in TensorFlow 2',
   license='Apache-2.0',
   python_requires='>=3.9,<3.12',

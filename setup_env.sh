@@ -39,9 +39,10 @@ make_venv() {
 [ -x "$venv/bin/python" ] || make_venv
 source "$venv/bin/activate"
 # Again only where what it installs has changed.
-stamp="$venv/installed-$(cat requirements.txt setup.py | cksum | cut -d ' ' -f 1)"
+stamp="$venv/installed-$(cat requirements.txt constraints.txt setup.py | cksum | cut -d ' ' -f 1)"
 if [ ! -f "$stamp" ]; then
   echo "installing into $venv, a few minutes the first time" >&2
-  pip install --quiet --disable-pip-version-check --editable .
+  # The constraints spare pip a long search for versions that go together.
+  pip install --quiet --disable-pip-version-check --editable . --constraint constraints.txt
   touch "$stamp"
 fi

@@ -214,9 +214,9 @@ class _Task:
     raise NotImplementedError
 
   @staticmethod
-  def forward_positions(datas: Sequence[mujoco.MjData], qpos: np.ndarray) -> np.ndarray:
-    """The numbers `[k]` whose growth is rewarded, of simulations whose positions are `[k, nq]`."""
-    return qpos[:, 0]
+  def forward_position(data: mujoco.MjData) -> np.ndarray:
+    """The number, as a view `[1]`, whose growth is rewarded."""
+    return data.qpos[:1]
 
   @staticmethod
   def observe(qpos: np.ndarray, qvel: np.ndarray, forces: np.ndarray) -> np.ndarray:
@@ -295,9 +295,9 @@ class _Ant(_HalfCheetah):
   stock_class = 'gym.envs.mujoco:AntEnv'
 
   @staticmethod
-  def forward_positions(datas, qpos):
+  def forward_position(data):
     # A step leaves the xpos of its last sub-step behind, not that of the new qpos; gym reads it so.
-    return np.array([data.xpos[_TORSO, 0] for data in datas])
+    return data.xpos[_TORSO, :1]
 
   @staticmethod
   def observe(qpos, qvel, forces):
@@ -336,7 +336,7 @@ _TASKS = {
 class _Simulation:
   """`n` simulations of one task over one model, in float64.
 
-  All that one step leaves to the next stands in `datas`. Who writes to them calls `look`.
+  All that one step leaves to the next stands in `datas`, which a user may read and write.
   """
 
   def __init__(self, task: type[_Task], n: int, chosen: Physics):
@@ -345,25 +345,24 @@ class _Simulation:
     self._task = task
     self._with_forces = task is _Ant and chosen.ant_contact_forces
     self._n_threads = min(chosen.n_threads, n)
-    self._forward = np.zeros(n)  # forward positions before the next step
     self._hold()
 
   def _hold(self) -> None:
     """Makes what a copy must make anew: views of the `datas`, and threads."""
-    # To ask an MjData for a field costs more than to use it, so the views are made once. After the
-    # physics each is a cache miss; positions and velocities share one.
-    self._ctrl = [data.ctrl for data in self.datas]
-    self._moving = [_span(data.qpos, data.qvel) for data in self.datas]
-    self._forces = [data.cfrc_ext.reshape(-1) for data in self.datas]
+    self._forward = _Field([self._task.forward_position(data) for data in self.datas])
+    self._ctrl = _Field([data.ctrl for data in self.datas])
+    self._qpos = _Field([data.qpos for data in self.datas])
+    self._qvel = _Field([data.qvel for data in self.datas])
+    self._forces = _Field([data.cfrc_ext.reshape(-1) for data in self.datas])
     self._no_forces = np.zeros([len(self.datas), self.model.nbody * 6])
     # The thread that calls `step` does a share of the work itself.
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self._n_threads - 1))
 
   def __getstate__(self):
-    return self.model, self.datas, self._task, self._with_forces, self._n_threads, self._forward
+    return self.model, self.datas, self._task, self._with_forces, self._n_threads
 
   def __setstate__(self, state):
-    self.model, self.datas, self._task, self._with_forces, self._n_threads, self._forward = state
+    self.model, self.datas, self._task, self._with_forces, self._n_threads = state
     self._hold()
 
   @property
@@ -394,75 +393,46 @@ class _Simulation:
     data.qacc_warmstart[:] = data.qacc
     if self._with_forces:
       mujoco.mj_rnePostConstraint(self.model, data)
-    self.look(row)
-
-  def look(self, row: int) -> None:
-    """Notes where a simulation is, after anything but a step has moved it."""
-    data = self.datas[row]
-    self._forward[row] = self._task.forward_positions([data], data.qpos[np.newaxis])[0]
 
   def observe(self, rows: Sequence[int]) -> np.ndarray:
     """Observations `[k, S]` of the present states."""
-    moving = np.empty([len(rows), self._moving[0].size])
-    self._gather(self._moving, rows, moving)
-    return self._task.observe(*self._coordinates(rows, moving))
+    return self._task.observe(*self._coordinates(rows))
 
   def step(
     self, rows: Sequence[int], actions: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
     """Takes one step with actions `[k, A]`: observations, rewards, terminals and info arrays."""
-    # What can be done before the physics is: it leaves none of this code and data in the caches.
-    dt = self.dt
     # gym sums in the actions' own precision, and goes on in float64.
     effort = np.square(actions).sum(axis=1).astype(np.float64)
-    datas, index = [self.datas[row] for row in rows], np.array(rows)
-    before = self._forward[index]
-    moving = np.empty([len(rows), self._moving[0].size])
-    self._simulate(rows, actions.astype(np.float64), moving)
-    qpos, qvel, forces = self._coordinates(rows, moving)
-    after = self._task.forward_positions(datas, qpos)
-    self._forward[index] = after
-    rewards, terminals, info = self._task.judge((after - before) / dt, effort, qpos, qvel, forces)
-    return self._task.observe(qpos, qvel, forces), rewards, terminals, info
+    before = self._forward[rows]
+    self._ctrl[rows] = actions
+    self._simulate([self.datas[row] for row in rows])
+    speed = (self._forward[rows] - before)[:, 0] / self.dt
+    coordinates = self._coordinates(rows)
+    rewards, terminals, info = self._task.judge(speed, effort, *coordinates)
+    return self._task.observe(*coordinates), rewards, terminals, info
 
-  def _simulate(self, rows: Sequence[int], actions: np.ndarray, moving: np.ndarray) -> None:
-    """Steps the rows, and fills in their positions and velocities."""
-    k, n_shares = len(rows), min(self._n_threads, len(rows))
-    edges = [k * i // n_shares for i in range(n_shares + 1)]
-    mine, *others = [
-      [values[edges[i] : edges[i + 1]] for values in (rows, actions, moving)]
-      for i in range(n_shares)
-    ]
-    pending = [self._pool.submit(self._simulate_share, *share) for share in others]
-    self._simulate_share(*mine)
+  def _simulate(self, datas: Sequence[mujoco.MjData]) -> None:
+    k, n_shares = len(datas), min(self._n_threads, len(datas))
+    mine, *others = [datas[k * i // n_shares : k * (i + 1) // n_shares] for i in range(n_shares)]
+    pending = [self._pool.submit(self._simulate_share, share) for share in others]
+    self._simulate_share(mine)
     for share in pending:
       share.result()
 
-  def _simulate_share(self, rows: Sequence[int], actions: np.ndarray, moving: np.ndarray) -> None:
-    # Three loops, because Python code between the steps would make the other threads wait for the
-    # interpreter again and again.
-    for row, action in zip(rows, actions):
-      self._ctrl[row][...] = action
-    model, datas, frame_skip, mj_step = self.model, self.datas, self._task.frame_skip, mujoco.mj_step
-    for row in rows:
-      mj_step(model, datas[row], frame_skip)
-    self._gather(self._moving, rows, moving)
-    if self._with_forces:
-      for row in rows:
-        mujoco.mj_rnePostConstraint(model, datas[row])
+  def _simulate_share(self, datas: Sequence[mujoco.MjData]) -> None:
+    model, frame_skip, mj_step = self.model, self._task.frame_skip, mujoco.mj_step
+    for data in datas:
+      mj_step(model, data, frame_skip)
+      if self._with_forces:
+        mujoco.mj_rnePostConstraint(model, data)
 
-  def _coordinates(
-    self, rows: Sequence[int], moving: np.ndarray
-  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    forces = self._no_forces[: len(rows)]
+  def _coordinates(self, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if self._with_forces:
-      forces = np.empty(forces.shape)
-      self._gather(self._forces, rows, forces)
-      forces = np.clip(forces, -1, 1)
-    return moving[:, : self.model.nq], moving[:, -self.model.nv :], forces
-
-  def _gather(self, views: list[np.ndarray], rows: Sequence[int], out: np.ndarray) -> None:
-    np.concatenate([views[row] for row in rows], out=out.reshape(-1))
+      forces = np.clip(self._forces[rows], -1, 1)
+    else:
+      forces = self._no_forces[: len(rows)]
+    return self._qpos[rows], self._qvel[rows], forces
 
   @property
   def state(self) -> np.ndarray:
@@ -475,16 +445,32 @@ class _Simulation:
 
   @state.setter
   def state(self, states: np.ndarray) -> None:
-    for row, (state, data) in enumerate(zip(states, self.datas)):
+    for state, data in zip(states, self.datas):
       mujoco.mj_setState(self.model, data, state[:-3], _STATE)
       data.xpos[_TORSO] = state[-3:]
-      self.look(row)
 
 
-def _span(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-  """A view from the start of `first` to the end of `last`; an MjData keeps both in one buffer."""
-  size = (last.ctypes.data - first.ctypes.data) // first.itemsize + last.size
-  return np.lib.stride_tricks.as_strided(first, [size])
+class _Field:
+  """The same field `[m]` of `n` MjDatas as one array `[n, m]`, read and written at given rows.
+
+  To visit the small arrays one by one would cost a tenth of HalfCheetah's physics, most of it in
+  cache misses. So this looks at all of them through one view of the memory, from the lowest of
+  their addresses to the highest, and knows the places of their numbers in it.
+  """
+
+  def __init__(self, arrays: Sequence[np.ndarray]):
+    """Takes views of the field, of MjDatas that the caller keeps."""
+    addresses = np.array([array.ctypes.data for array in arrays])
+    lowest, width = arrays[addresses.argmin()], arrays[0].size
+    offsets = (addresses - addresses.min()) // lowest.itemsize
+    self._memory = np.lib.stride_tricks.as_strided(lowest, [offsets.max() + width])
+    self._places = offsets[:, np.newaxis] + np.arange(width)
+
+  def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
+    return self._memory[self._places[rows]]
+
+  def __setitem__(self, rows: Sequence[int], values: np.ndarray) -> None:
+    self._memory[self._places[rows]] = values
 
 
 # --- Batches ------------------------------------------------------------------------------------
@@ -515,6 +501,7 @@ class BatchEnvironment:
     self.action_spec = _spec(action_space, 'action')
     self.max_episode_steps = max_episode_steps
     self._env_name = env_name
+    self._action_shape = action_space.shape
     self._elapsed = np.zeros(n, np.int64)
 
   def reset(self, rows: Optional[np.ndarray] = None) -> np.ndarray:
@@ -530,7 +517,7 @@ class BatchEnvironment:
     self._elapsed[rows] = 0
     if not rows.size:
       return np.zeros([0, *self.observation_spec.shape], np.float32)
-    return self._reset(rows.tolist()).astype(np.float32)
+    return self._reset(rows).astype(np.float32)
 
   def step(
     self, actions: np.ndarray, rows: Optional[np.ndarray] = None
@@ -551,13 +538,13 @@ class BatchEnvironment:
     rows = self._indices(rows)
     # C order, because the order in which a row's float32 squares are added depends on it.
     actions = np.asarray(actions, order='C')
-    if actions.shape != (len(rows), *self.action_spec.shape):
-      raise ValueError(f'actions {actions.shape} for {len(rows)} rows of {self.action_spec.shape}')
+    if actions.shape != (len(rows), *self._action_shape):
+      raise ValueError(f'actions {actions.shape} for {len(rows)} rows of {self._action_shape}')
     if not rows.size:
       return self.reset(rows), np.zeros(0, np.float32), np.zeros(0, np.int8)
     self._elapsed[rows] += 1
     late = self._elapsed[rows] >= (self.max_episode_steps or np.inf)
-    observations, rewards, ends = self._step(actions, rows.tolist())
+    observations, rewards, ends = self._step(actions, rows)
     ends[late & (ends == GOES_ON)] = TIME_LIMIT
     return observations.astype(np.float32), rewards.astype(np.float32), ends
 
@@ -593,11 +580,11 @@ class BatchEnvironment:
   def _identity(self) -> str:
     return f'{self.n} x {self._env_name} ({type(self).__name__})'
 
-  def _reset(self, rows: list[int]) -> np.ndarray:
+  def _reset(self, rows: Sequence[int]) -> np.ndarray:
     raise NotImplementedError
 
   def _step(
-    self, actions: np.ndarray, rows: list[int]
+    self, actions: np.ndarray, rows: Sequence[int]
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `step`, but in any precision, and without the time limit that is counted there."""
     raise NotImplementedError
@@ -851,7 +838,6 @@ class MujocoEnv(gym.Env):
     action = np.asarray(action)
     if action.shape != self.action_space.shape:
       raise ValueError(f'an action of shape {action.shape}, not {self.action_space.shape}')
-    self._simulation.look(0)  # the user may have written to `data`
     observations, rewards, terminals, info = self._simulation.step([0], action[np.newaxis])
     info = {name: values[0] for name, values in info.items()}
     return observations[0], rewards[0], bool(terminals[0]), info

@@ -1,6 +1,7 @@
-"""The four tasks against recordings of the real ones, and what every batch of environments keeps."""
+"""The four tasks against recordings of the real ones, and what holds for every batch."""
 
 import copy
+import importlib.util
 import os
 import pickle
 
@@ -121,6 +122,7 @@ def one_step_errors(env, recorded):
 def test_steps_are_those_of_mujoco_py(name):
   env = single_env(name)
   np.testing.assert_array_equal(env.reset(seed=0), _STEPS[f'{name}/first_observation'])
+  np.testing.assert_allclose(env.data.qacc_warmstart, _STEPS[f'{name}/first_warmstart'], rtol=1e-9)
   recorded = {field: _STEPS[f'{name}/{field}'] for field in _FIELDS}
   observation_errors, reward_errors, wrong_dones = one_step_errors(env, recorded)
   assert observation_errors.max() < 1e-11
@@ -291,6 +293,15 @@ def test_no_rows(name):
   assert [len(values) for values in nothing] == [0, 0, 0]
 
 
+def test_rows_as_a_mask():
+  batches = [make_batch('Hopper-v2', 3, seed=0) for _ in range(2)]
+  for batch, rows in zip(batches, ([0, 2], np.array([True, False, True]))):
+    batch.reset()
+    batch.reset(rows)
+    batch.step(random_actions(batch, 1)[0, :2], rows)
+  assert batches[0].state == batches[1].state
+
+
 def test_specs():
   batch = make_batch('HalfCheetah-v2', 1, seed=0)
   assert batch.observation_spec.shape == (17,)
@@ -319,6 +330,14 @@ def test_time_limit(name, limit):
     batch.reset()
     ends = [batch.step(actions)[2][0] for actions in random_actions(batch, limit)]
     assert ends == [GOES_ON] * (limit - 1) + [TIME_LIMIT]
+
+
+def test_another_time_limit():
+  batch = make_batch('Pendulum-v1', 1, seed=0)
+  batch.max_episode_steps = 300
+  batch.reset()
+  ends = [batch.step(actions)[2][0] for actions in random_actions(batch, 300)]
+  assert ends == [GOES_ON] * 299 + [TIME_LIMIT]
 
 
 def test_rows_count_for_themselves():
@@ -409,10 +428,24 @@ def test_what_users_of_gym_expect(name):
   assert env.sim.data is env.data and env.sim.model is env.model
   env.set_state(env.init_qpos, env.init_qvel)
   np.testing.assert_array_equal(env.state_vector(), [*env.init_qpos, *env.init_qvel])
-  assert env.get_body_com('torso')[2] == pytest.approx(0.7 if name == 'HalfCheetah-v2' else
-                                                       0.75 if name == 'Ant-v2' else 1.25)
+  assert env.get_body_com('torso')[2] == pytest.approx(
+    0.7 if name == 'HalfCheetah-v2' else 0.75 if name == 'Ant-v2' else 1.25
+  )
   with pytest.raises(ValueError):
     env.step(np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize('name', TASKS)
+def test_a_step_starts_from_what_was_written(name):
+  env = single_env(name)
+  env.reset(seed=0)
+  action = np.zeros(env.action_space.shape, np.float32)
+  reward = copy.deepcopy(env).step(action)[1]
+  # Two meters further on, where Ant's reward still starts from the torso's position before.
+  env.data.qpos[0] += 2
+  if name == 'Ant-v2':
+    env.data.xpos[1, 0] += 2
+  assert env.step(action)[1] == pytest.approx(reward)
 
 
 def test_set_state_normalises_quaternions():
@@ -476,22 +509,16 @@ def test_unknown_environment(given, nearest):
   'name, package', [('Humanoid-v2', 'mujoco_py'), ('BipedalWalker-v3', 'Box2D')]
 )
 def test_missing_dependency(name, package):
-  try:
-    __import__(package)
-  except Exception:
-    assert_user_error([name, package], make_batch, name, 1, 0)
-  else:
+  if importlib.util.find_spec(package):
     pytest.skip(f'{package} is installed')
+  assert_user_error([name, package], make_batch, name, 1, 0)
 
 
 def test_mujoco_py_where_there_is_none(bind):
-  bind("physics.backend = 'mujoco_py'")
-  try:
-    import mujoco_py  # noqa: F401
-  except Exception:
-    assert_user_error(['HalfCheetah-v2', 'mujoco_py'], make_batch, 'HalfCheetah-v2', 1, 0)
-  else:
+  if importlib.util.find_spec('mujoco_py'):
     pytest.skip('mujoco_py is installed')
+  bind("physics.backend = 'mujoco_py'")
+  assert_user_error(['HalfCheetah-v2', 'mujoco_py'], make_batch, 'HalfCheetah-v2', 1, 0)
   assert make_batch('Pendulum-v1', 1, 0).reset().shape == (1, 3)
 
 

@@ -33,6 +33,10 @@ class Update(NamedTuple):
   kernels: Sequence[tf.Variable] = ()
   decay: float = 0.0
 
+  def norm(self) -> tf.Tensor:
+    """`Σ‖kernel‖²`, a scalar; TensorBoard has it as `{name}_norm`."""
+    return tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in self.kernels])
+
 
 class Agent:
   """The base of the agents. `train(n)` runs n whole training steps in one compiled call.
@@ -213,14 +217,18 @@ class Agent:
         apply(update, self.data.sample(self.batch_size, draws), draws)
       return info
 
-    def quiet_step(i):
-      step()
-      return i + 1
-
     def train(n):
-      # The numbers are asked of the last step alone, so that the others do not compute them.
-      tf.while_loop(lambda i: i < n, quiet_step, [tf.constant(1)])
-      return step()
+      # One copy of the step serves all steps: a second one for the last, which alone has to give
+      # numbers, would be optimised in another way and differ in the last bits.
+      numbers = tf.function(step, autograph=False).get_concrete_function().structured_outputs
+      none_yet = {tag: tf.zeros(x.shape, x.dtype) for tag, x in numbers.items()}
+      _, info = tf.while_loop(
+        lambda i, _: i < n, lambda i, _: (i + 1, step()), (tf.constant(0), none_yet)
+      )
+      for update in updates:
+        if update.kernels:
+          info[update.name + '_norm'] = update.norm()
+      return info
 
     return tf.function(train, autograph=False, input_signature=[tf.TensorSpec([], tf.int32)])
 
@@ -268,14 +276,10 @@ def apply(update: Update, batch: Batch, draws: Rng) -> Info:
   with tf.GradientTape(watch_accessed_variables=False) as tape:
     tape.watch(update.variables)
     loss, info = update.loss(batch, draws)
-    norm = tf.add_n([tf.reduce_sum(tf.square(w)) for w in update.kernels] or [0.0])
-    decayed = loss + update.decay * norm if update.decay else loss
+    decayed = loss + update.decay * update.norm() if update.decay else loss
   gradients = tape.gradient(decayed, update.variables, unconnected_gradients='zero')
   update.optimizer.apply(update.variables, gradients)
-  info[update.name + '_loss'] = loss
-  if update.kernels:
-    info[update.name + '_norm'] = norm
-  return info
+  return {**info, update.name + '_loss': loss}
 
 
 def copy(source: tf.Module, target: tf.Module) -> None:

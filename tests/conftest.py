@@ -1,0 +1,100 @@
+"""What the tests share: a quiet TensorFlow on two threads, small specs, data and agents."""
+
+import os
+
+os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+from gym_notices import notices
+from tf_agents.specs import tensor_spec
+
+from brac import checkpoints, rng
+from brac.agents import AGENTS
+from brac.dataset import Dataset, Transitions
+from brac.networks import Actor, Box
+from brac.rng import Rng
+
+notices.notices.clear()
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(2)
+
+N_STATES, N_ROWS = 4, 40
+LOW, HIGH = [-1.0, -2.0, 0.0], [1.0, 3.0, 0.5]  # neither symmetric nor of unit size
+
+
+@pytest.fixture(autouse=True)
+def no_bindings():
+  """Each test starts and leaves without gin bindings."""
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+@pytest.fixture(scope='session')
+def observation_spec():
+  return tensor_spec.BoundedTensorSpec([N_STATES], tf.float32, -10, 10)
+
+
+@pytest.fixture(scope='session')
+def action_spec():
+  return tensor_spec.BoundedTensorSpec([len(LOW)], tf.float32, LOW, HIGH)
+
+
+@pytest.fixture(scope='session')
+def box(action_spec):
+  return Box.of(action_spec)
+
+
+@pytest.fixture(scope='session')
+def transitions():
+  """40 random transitions: some actions on the very edge of the box, every fifth one terminal."""
+  random = np.random.default_rng(0)
+  rows = Transitions.zeros(N_ROWS, N_STATES, len(LOW))
+  for states in (rows.s1, rows.s2):
+    states[:] = random.normal(size=states.shape)
+  for actions in (rows.a1, rows.a2):
+    actions[:] = random.uniform(LOW, HIGH, actions.shape)
+    actions[::7] = HIGH
+    actions[3::7] = LOW
+  rows.reward[:] = random.normal(size=N_ROWS)
+  rows.discount[:] = np.arange(N_ROWS) % 5 > 0
+  return rows
+
+
+@pytest.fixture
+def data(transitions):
+  """The same in a dataset of the test's own."""
+  return Dataset(transitions)
+
+
+@pytest.fixture(scope='session')
+def behavior_files(box, tmp_path_factory):
+  """Two behaviour policies, as `--agent_name=bc` leaves them."""
+  folder = tmp_path_factory.mktemp('behavior')
+  paths = [str(folder / str(seed) / 'agent_behavior') for seed in (100, 101)]
+  for seed, path in zip((100, 101), paths):
+    checkpoints.save(path, policy=Actor(N_STATES, (8,), box, Rng(seed, rng.INIT)))
+  return paths
+
+
+@pytest.fixture(scope='session')
+def make_agent(observation_spec, action_spec, transitions, behavior_files):
+  """`make_agent(name, **parameters)`: a small agent of that name, on the random transitions."""
+
+  def make(name, **parameters):
+    given = dict(
+      observation_spec=observation_spec,
+      action_spec=action_spec,
+      data=Dataset(transitions),
+      model_params=(((8, 8),), 2),
+      batch_size=8,
+    )
+    if name == 'brac_primal':
+      given['behavior_ckpt_file'] = behavior_files[0]
+    return AGENTS[name](**{**given, **parameters})
+
+  return make

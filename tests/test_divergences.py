@@ -1,0 +1,185 @@
+"""Each divergence against its formula in float64 numpy, on the same samples drawn again."""
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from brac import divergences, rng
+from brac.errors import UserError
+from brac.networks import Critic, TanhNormal
+from brac.rng import Rng
+
+_N, _B = 5, 6
+
+
+def draws():
+  return Rng(3, rng.TRAIN, 11)
+
+
+def make_law(box, seed, log_std=(-2, 0)):
+  random = np.random.default_rng(seed)
+  mean = random.normal(size=[_B, box.n_actions])
+  log_std = random.uniform(*log_std, mean.shape)
+  return TanhNormal(tf.constant(mean, tf.float32), tf.constant(log_std, tf.float32), box)
+
+
+def samples(law, draws):
+  """The actions and log-densities of n samples, `[n, B, A]` and `[n, B]`, in float64."""
+  noise = draws.normal([_N, *law.mean.shape]).numpy().astype(np.float64)
+  z = law.mean.numpy() + np.exp(law.log_std.numpy().astype(np.float64)) * noise
+  return law.box.mags * np.tanh(z) + law.box.means, log_density(law, z)
+
+
+def log_density(law, z):
+  log_std = law.log_std.numpy().astype(np.float64)
+  normal = -(((z - law.mean.numpy()) / np.exp(log_std)) ** 2) / 2 - log_std - np.log(2 * np.pi) / 2
+  return np.sum(normal - np.log(law.box.mags * (1 - np.tanh(z) ** 2)), -1)
+
+
+# Primal.
+
+
+def kl_by_hand(pi, b):
+  a, log_pi = samples(pi, draws())
+  middle, half = np.float64(pi.box.means), np.float64(pi.box.mags)
+  a = np.clip(a, middle - half + 1e-3, middle + half - 1e-3)
+  return np.mean(log_pi - log_density(b, np.arctanh((a - middle) / half)), 0), a
+
+
+def test_kl_is_the_mean_of_the_difference_of_log_densities(box):
+  pi, b = make_law(box, 0), make_law(box, 1)
+  got = divergences.kl(pi, b, _N, draws())
+  assert got.shape == [_B]
+  np.testing.assert_allclose(got, kl_by_hand(pi, b)[0], rtol=1e-4)
+
+
+def test_kl_takes_the_density_of_b_at_a_margin_inside_the_box(box):
+  # Samples that tanh rounds to the edge, where the density of b has no finite value.
+  pi, b = make_law(box, 0), make_law(box, 1)
+  pi = pi._replace(mean=pi.mean + tf.constant([12.0, -12.0, 0.0]))
+  want, a = kl_by_hand(pi, b)
+  np.testing.assert_allclose(a[..., 0], box.means[0] + box.mags[0] - 1e-3)
+  np.testing.assert_allclose(divergences.kl(pi, b, _N, draws()), want, rtol=1e-4)
+
+
+def test_kl_is_zero_between_a_law_and_itself(box):
+  pi = make_law(box, 0, log_std=(-2, -1))
+  np.testing.assert_allclose(divergences.kl(pi, pi, _N, draws()), 0, atol=2e-3)
+
+
+def mmd_by_hand(pi, b, sigma=20.0):
+  shared = draws()
+  x, y = samples(pi, shared)[0], samples(b, shared)[0]
+
+  def k(x, y):
+    pairs = [np.exp(-np.abs(p - q).sum(-1) / sigma) for p in x for q in y]
+    return np.mean(pairs, 0)
+
+  return k(x, x) + k(y, y) - 2 * k(x, y)
+
+
+@pytest.mark.parametrize('sigma', [20.0, 0.5])
+def test_mmd_is_the_mean_of_the_kernel_over_pairs(box, sigma):
+  pi, b = make_law(box, 0), make_law(box, 1)
+  if sigma != 20:
+    gin.parse_config(f'laplacian_kernel.sigma = {sigma}')
+  got, want = divergences.mmd(pi, b, _N, draws()), mmd_by_hand(pi, b, sigma)
+  assert got.shape == [_B] and np.all(want > 0)
+  np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_mmd_takes_the_root_with_use_sqrt(box):
+  gin.parse_config('mmd.use_sqrt = True')
+  pi, b = make_law(box, 0), make_law(box, 1)
+  want = mmd_by_hand(pi, b)
+  assert np.all(want > 1e-3)
+  np.testing.assert_allclose(divergences.mmd(pi, b, _N, draws()), np.sqrt(want), rtol=1e-3)
+
+
+def test_root_of_a_vanishing_mmd_has_a_finite_slope(box):
+  gin.parse_config('mmd.use_sqrt = True')
+  mean = tf.zeros([_B, 3])
+  law = TanhNormal(mean, tf.fill([_B, 3], -30.0), box)
+  with tf.GradientTape() as tape:
+    tape.watch(mean)
+    d = divergences.mmd(law._replace(mean=mean), law, _N, draws())
+  assert np.all(d < 2e-3) and np.all(np.isfinite(tape.gradient(d, mean)))
+
+
+# Dual.
+
+
+def test_dual_divergences_are_their_formulas():
+  c_pi, c_b = np.random.default_rng(0).normal(scale=3, size=[2, _B])
+  softplus_pi, softplus_b = np.log1p(np.exp(c_pi)), np.log1p(np.exp(c_b))
+  given = tf.constant(c_pi, tf.float32), tf.constant(c_b, tf.float32)
+  want = np.log(softplus_pi) + 1 - softplus_b
+  np.testing.assert_allclose(divergences.dual_kl(*given), want, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(divergences.dual_w(*given), c_pi - c_b, rtol=1e-5, atol=1e-6)
+
+
+def steep_critic(scale):
+  """A critic whose slope varies around `scale`."""
+  c = Critic(4, 3, (16,), Rng(0))
+  for i, layer in enumerate(c._layers):
+    values = np.random.default_rng(i).normal(size=layer.kernel.shape)
+    layer.kernel.assign(values * (scale / 3 if i else 1.0))
+  return c
+
+
+def penalty_by_hand(c, s, a_pi, a_b, gamma):
+  """By central differences, which are exact where the critic is linear; and the slopes."""
+  u = draws().uniform([_B, 1]).numpy().astype(np.float64)
+  a = u * a_pi + (1 - u) * a_b
+  w = [(x.kernel.numpy().astype(np.float64), x.bias.numpy()) for x in c._layers]
+
+  def value(a):
+    hidden = np.maximum(np.concatenate([s, a], 1) @ w[0][0] + w[0][1], 0)
+    return (hidden @ w[1][0] + w[1][1])[:, 0]
+
+  h = 1e-6 * np.eye(3)
+  slope = np.stack([(value(a + e) - value(a - e)) / 2e-6 for e in h], 1)
+  norm = np.linalg.norm(slope, axis=1)
+  return gamma * np.mean(np.maximum(norm - 1, 0) ** 2), norm
+
+
+def penalty_inputs():
+  random = np.random.default_rng(1)
+  return [random.normal(size=[_B, k]).astype(np.float32) for k in (4, 3, 3)]
+
+
+@pytest.mark.parametrize('gamma', [5.0, 0.25])
+def test_gradient_penalty_is_gamma_times_the_square_of_the_slope_above_1(gamma):
+  if gamma != 5:
+    gin.parse_config(f'gradient_penalty.gamma = {gamma}')
+  c, inputs = steep_critic(0.7), penalty_inputs()
+  want, norm = penalty_by_hand(c, *inputs, gamma)
+  assert norm.min() < 1 < norm.max()  # below 1 there is no penalty: it is one-sided
+  got = divergences.gradient_penalty(c, *map(tf.constant, inputs), draws())
+  np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+def test_gradient_penalty_of_a_dead_critic_is_zero_with_a_finite_slope():
+  c = Critic(4, 3, (16,), Rng(0))
+  c._layers[0].bias.assign(tf.fill([16], -100.0))
+  with tf.GradientTape() as tape:
+    penalty = divergences.gradient_penalty(c, *map(tf.constant, penalty_inputs()), draws())
+  assert float(penalty) == 0
+  gradients = tape.gradient(penalty, c.trainable_variables, unconnected_gradients='zero')
+  assert all(np.all(g == 0) for g in gradients)
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+  'among, wrong, near', [('PRIMAL', 'mdd', 'mmd'), ('DUAL', 'W', 'w'), ('DUAL', 'mmd', None)]
+)
+def test_an_unknown_name_says_which_there_are(among, wrong, near):
+  with pytest.raises(UserError) as error:
+    divergences.find(wrong, getattr(divergences, among), 'some_agent.Agent.divergence_name')
+  message = str(error.value)
+  assert message.startswith(f'some_agent.Agent.divergence_name: unknown divergence {wrong!r}')
+  assert all(repr(name) in message for name in getattr(divergences, among))
+  assert near is None or f'did you mean {near!r}?' in message

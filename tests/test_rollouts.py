@@ -1,0 +1,413 @@
+"""Collecting, evaluating and acting online: what is stored is what the environment did."""
+
+import os
+
+import gym
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from brac import checkpoints, environments, rng, rollouts
+from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, Transitions
+from brac.networks import Actor, Box
+from brac.policies import ActorPolicy, EpsilonPolicy, Policy, RandomPolicy
+from brac.rng import INIT, Rng
+from brac.rollouts import Collection, Evaluator, OnlineRollout, compiled
+
+pytestmark = pytest.mark.filterwarnings('ignore:.*out of date')
+
+
+class Spring(Policy):
+  """Pulls each action against one number of the state; the same bits for a batch and for a row."""
+
+  def act(self, s, rng):
+    return self.box.clip(-0.7 * s[:, -self.box.n_actions :])
+
+
+def specs_of(env_name):
+  env = environments.make_batch(env_name, 1, 0)
+  return env.observation_spec, env.action_spec
+
+
+def random_policy(env_name):
+  return RandomPolicy(*specs_of(env_name))
+
+
+def spring(env_name):
+  return Spring(*specs_of(env_name))
+
+
+def actor_policy(env_name, mode=False):
+  observation_spec, action_spec = specs_of(env_name)
+  actor = Actor(observation_spec.shape[0], (8,), Box.of(action_spec), Rng(7, INIT))
+  return ActorPolicy(observation_spec, action_spec, actor, mode)
+
+
+def room_for(n, env_name):
+  return Transitions.zeros(n, *(spec.shape[0] for spec in specs_of(env_name)))
+
+
+def collect(env_name, policy, n, seed=0, n_envs=200):
+  collection = Collection(env_name, policy, room_for(n, env_name), seed, n_envs)
+  while collection.advance():
+    pass
+  assert collection.n_done == n
+  return collection.transitions
+
+
+def assert_equal(a, b):
+  for x, y in zip(a, b):
+    np.testing.assert_array_equal(x, y)
+
+
+def assert_consecutive(t):
+  """Rows that go on are followed by the next step of their episode, the others by a first one."""
+  assert t.end[-1] != GOES_ON
+  goes_on = np.flatnonzero(t.end == GOES_ON)
+  np.testing.assert_array_equal(t.s2[goes_on], t.s1[goes_on + 1])
+  np.testing.assert_array_equal(t.a2[goes_on], t.a1[goes_on + 1])
+  others = np.flatnonzero(t.end[:-1] != GOES_ON)
+  assert np.all(np.any(t.s2[others] != t.s1[others + 1], axis=1))
+  np.testing.assert_array_equal(t.discount, t.end != TERMINAL)
+
+
+def episode_lengths(t):
+  return np.diff(np.flatnonzero(t.end != GOES_ON), prepend=-1)
+
+
+def assert_replays(env_name, t, row_seed):
+  """One plain gym environment, given the actions, does what the rows say, through all episodes."""
+  env = gym.make(env_name)
+  s = env.reset(seed=row_seed)
+  for i in range(len(t.reward)):
+    np.testing.assert_array_equal(t.s1[i], np.float32(s))
+    s, reward, done, info = env.step(t.a1[i])
+    np.testing.assert_array_equal(t.s2[i], np.float32(s))
+    assert t.reward[i] == np.float32(reward)
+    if done:
+      limit = info.get('TimeLimit.truncated', False)
+      assert t.end[i] == (TIME_LIMIT if limit else TERMINAL)
+      s = env.reset()
+    else:
+      assert t.end[i] in (GOES_ON, CUT_OFF)
+
+
+# --- Collection -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('n', [1, 37, 199, 200, 201, 1999, 2150])
+def test_a_collection_has_exactly_the_transitions_asked_for(n):
+  t = collect('Pendulum-v1', random_policy('Pendulum-v1'), n)
+  assert [len(values) for values in t] == [n] * 7
+  assert t.s1.shape == (n, 3) and t.a1.shape == (n, 1)
+  assert_consecutive(t)
+  # Rows that nobody filled would be zeros, which no state of a pendulum is.
+  for states in (t.s1, t.s2):
+    np.testing.assert_allclose(np.hypot(states[:, 0], states[:, 1]), 1, rtol=1e-5)
+  assert set(t.end) <= {GOES_ON, TIME_LIMIT, CUT_OFF}
+  assert set(t.discount) == {1}
+
+
+def test_stretches_are_episodes_in_a_row_and_cut_off_at_their_end_alone():
+  t = collect('Pendulum-v1', random_policy('Pendulum-v1'), 2050, n_envs=4)
+  edges = np.arange(5) * 2050 // 4
+  np.testing.assert_array_equal(np.flatnonzero(t.end == CUT_OFF), edges[1:] - 1)
+  within = np.concatenate([[low + 199, low + 399] for low in edges[:-1]])
+  np.testing.assert_array_equal(np.flatnonzero(t.end == TIME_LIMIT), within)
+
+
+def test_a_stretch_that_ends_with_its_episode_is_not_cut_off():
+  t = collect('Pendulum-v1', random_policy('Pendulum-v1'), 800, n_envs=2)
+  np.testing.assert_array_equal(np.flatnonzero(t.end != GOES_ON), [199, 399, 599, 799])
+  assert set(t.end) == {GOES_ON, TIME_LIMIT}
+
+
+@pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Hopper-v2'])
+def test_a_collection_is_what_single_environments_do(env_name):
+  t = collect(env_name, random_policy(env_name), 2500, seed=3, n_envs=2)
+  for k, row_seed in enumerate(environments.row_seeds(3, 2)):
+    stretch = slice(1250 * k, 1250 * (k + 1))
+    assert_replays(env_name, Transitions(*(values[stretch] for values in t)), row_seed)
+
+
+@pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Hopper-v2'])
+def test_actions_are_the_policys_at_the_end_of_an_episode_too(env_name):
+  policy = spring(env_name)
+  t = collect(env_name, policy, 2100, n_envs=2)
+  np.testing.assert_array_equal(t.a1, policy.act(t.s1, Rng(0)))
+  np.testing.assert_array_equal(t.a2, policy.act(t.s2, Rng(0)))
+  assert len(set(t.end)) >= 3
+
+
+def test_a_step_into_a_terminal_state_is_stored_with_discount_0():
+  t = collect('Hopper-v2', random_policy('Hopper-v2'), 2000)
+  assert_consecutive(t)
+  terminal = np.flatnonzero(t.end == TERMINAL)
+  assert len(terminal) > 20 and set(t.discount[terminal]) == {0}
+  assert set(t.discount[t.end != TERMINAL]) == {1}
+  # A hopper has fallen there: its height (the first number) or its angle is out of bounds.
+  fallen = (t.s2[:, 0] <= 0.7) | (np.abs(t.s2[:, 1]) >= 0.2)
+  np.testing.assert_array_equal(np.flatnonzero(fallen), terminal)
+  # The next row is a first step, not the reset.
+  starts = np.concatenate([[0], terminal[terminal + 1 < 2000] + 1])
+  np.testing.assert_allclose(t.s1[starts, 0], 1.25, atol=0.0051)
+  assert not np.any(np.all(t.s1 == t.s2, axis=1))
+
+
+def test_a_time_limit_keeps_discount_1():
+  t = collect('HalfCheetah-v2', random_policy('HalfCheetah-v2'), 2000)
+  np.testing.assert_array_equal(np.flatnonzero(t.end == TIME_LIMIT), [999, 1999])
+  assert set(t.end) == {GOES_ON, TIME_LIMIT} and set(t.discount) == {1}
+  assert_consecutive(t)
+
+
+def test_no_more_environments_than_whole_episodes():
+  t = collect('Pendulum-v1', random_policy('Pendulum-v1'), 999, n_envs=200)
+  # Four stretches of an episode and a bit.
+  assert sorted(episode_lengths(t)) == [49, 50, 50, 50, 200, 200, 200, 200]
+
+
+def test_a_mixture_explores_row_by_row_in_a_collection():
+  base = spring('Pendulum-v1')
+  t = collect('Pendulum-v1', EpsilonPolicy(base, 0.3), 4000, n_envs=20)
+  explores = np.any(t.a1 != base.act(t.s1, Rng(0)).numpy(), axis=1).reshape(20, 200)
+  assert abs(explores.mean() - 0.3) < 0.04
+  # Were it one draw for all, the environments would explore at the same steps.
+  assert explores.mean(axis=0).max() < 0.8 and explores.mean(axis=1).max() < 0.5
+
+
+@pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Hopper-v2'])
+def test_equal_seeds_give_equal_bits_and_others_do_not(env_name):
+  policy = actor_policy(env_name)
+  t, again, other = (collect(env_name, policy, 1000, seed) for seed in (5, 5, 6))
+  assert_equal(t, again)
+  assert np.any(t.s1[0] != other.s1[0]) and np.any(t.a1[0] != other.a1[0])
+
+
+@pytest.mark.parametrize(
+  'env_name, stops',
+  [
+    ('Pendulum-v1', [1, 150, 207, 499]),
+    ('Pendulum-v1', list(range(0, 500, 40))),
+    ('Hopper-v2', [1, 400, 401, 1100]),
+  ],
+)
+def test_a_collection_goes_on_from_its_state_bit_for_bit(env_name, stops):
+  policy = actor_policy(env_name)
+
+  def make():
+    return Collection(env_name, policy, room_for(1500, env_name), seed=2, n_envs=3)
+
+  straight = make()
+  while straight.advance():
+    pass
+  stopped, step, going = make(), 0, True
+  while going:
+    if step in stops:
+      taken_up = make()
+      taken_up.state = stopped.state
+      assert taken_up.n_done == stopped.n_done
+      for values, old in zip(taken_up.transitions, stopped.transitions):
+        values[:] = old
+      stopped = taken_up
+    going = stopped.advance()
+    step += 1
+  assert_equal(straight.transitions, stopped.transitions)
+  assert step > max(stops)
+
+
+def test_the_state_of_a_rollout_is_taken_up_by_another_bit_for_bit():
+  policy = actor_policy('Hopper-v2')
+
+  def make():
+    env = environments.make_batch('Hopper-v2', 3, 4)
+    return rollouts.Rollout(env, compiled(policy, 3, 4, rng.ACT))
+
+  def advance(rollout, n):
+    # Rows come and go, as the stretches of a collection do.
+    return [rollout.advance(np.array([True, k % 2 == 0, k % 3 > 0])) for k in range(n)]
+
+  a, b = make(), make()
+  advance(a, 60)
+  state = a.state
+  b.state = state
+  assert b.state == state
+  for x, y in zip(advance(a, 60), advance(b, 60)):
+    assert_equal(x, y)
+
+
+# --- Evaluation -----------------------------------------------------------------------------------
+
+
+def plain_returns(env_name, act, seed, step, n):
+  """The returns of n episodes in single gym environments, in plain Python."""
+  batch_seed = int(np.random.SeedSequence((seed, rng.EVALUATE, step)).generate_state(1)[0])
+  returns = []
+  for row_seed in environments.row_seeds(batch_seed, n):
+    env = gym.make(env_name)
+    s, done, total = env.reset(seed=row_seed), False, 0.0
+    while not done:
+      s, reward, done, _ = env.step(act(np.float32(s)[None])[0])
+      total += float(np.float32(reward))
+    returns.append(total)
+  return returns
+
+
+@pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Hopper-v2'])
+def test_returns_are_those_of_a_plain_loop(env_name):
+  policy = spring(env_name)
+  returns = Evaluator(env_name, policy, 4, seed=3).run(500)
+  expect = plain_returns(env_name, lambda s: policy.act(s, Rng(0)).numpy(), 3, 500, 4)
+  np.testing.assert_allclose(returns, expect, rtol=1e-12)
+  assert len(set(returns)) == 4
+
+
+def test_returns_of_an_actor_are_those_of_a_plain_loop():
+  policy = actor_policy('Pendulum-v1', mode=True)
+  act = tf.function(lambda s: policy.act(s, Rng(0)), autograph=False)
+  returns = Evaluator('Pendulum-v1', policy, 3, seed=0).run(7)
+  expect = plain_returns('Pendulum-v1', lambda s: act(tf.constant(s)).numpy(), 0, 7, 3)
+  # A product of another size may round in another way.
+  np.testing.assert_allclose(returns, expect, rtol=1e-3)
+
+
+@pytest.mark.parametrize('mode', [True, False])
+def test_an_evaluation_is_a_function_of_seed_and_step(mode):
+  policy = actor_policy('Pendulum-v1', mode)
+  evaluator = Evaluator('Pendulum-v1', policy, 3, seed=1)
+  returns = evaluator.run(10)
+  assert returns.shape == (3,)
+  others = evaluator.run(20), Evaluator('Pendulum-v1', policy, 3, seed=2).run(10)
+  # Asked again, after others and by another evaluator.
+  np.testing.assert_array_equal(evaluator.run(10), returns)
+  np.testing.assert_array_equal(Evaluator('Pendulum-v1', policy, 3, seed=1).run(10), returns)
+  for other in others:
+    assert not set(other) & set(returns)
+
+
+def test_an_evaluation_sees_the_policy_as_it_is_now():
+  policy = actor_policy('Pendulum-v1', mode=True)
+  evaluator = Evaluator('Pendulum-v1', policy, 3, seed=1)
+  before = evaluator.run(0)
+  for variable in policy.variables():
+    variable.assign(-2 * variable)
+  assert np.all(evaluator.run(0) != before)
+
+
+def test_the_tick_counts_the_episodes_that_are_over():
+  ticks = []
+  Evaluator('Hopper-v2', random_policy('Hopper-v2'), 5, seed=0).run(0, ticks.append)
+  assert ticks == sorted(ticks) and ticks[0] == 0 and ticks[-1] == 5
+  assert len(set(ticks)) > 2
+
+
+# --- Online ---------------------------------------------------------------------------------------
+
+
+def advance_online(rollout, policy, first, n):
+  """n steps of a policy in a compiled loop, with the draws of training steps from `first` on."""
+
+  def step(i):
+    rollout.advance(policy, Rng(11, rng.TRAIN, i))
+    return i + 1
+
+  @tf.function(autograph=False)
+  def loop(start, end):
+    tf.while_loop(lambda i: i < end, step, [start])
+
+  loop(tf.constant(first), tf.constant(first + n))
+
+
+def held(rollout):
+  data = rollout.data.held()
+  return Transitions(*(getattr(data, '_' + name).numpy() for name in Transitions._fields))
+
+
+@pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Hopper-v2'])
+def test_online_data_is_what_the_environment_did(env_name):
+  rollout = OnlineRollout(env_name, capacity=1000, seed=5)
+  rollout.explore(350)
+  assert rollout.data.size == 350
+  advance_online(rollout, actor_policy(env_name), 0, 300)
+  t = held(rollout)
+  assert len(t.reward) == 650
+  goes_on = np.flatnonzero(t.end[:-1] == GOES_ON)
+  np.testing.assert_array_equal(t.s2[goes_on], t.s1[goes_on + 1])
+  np.testing.assert_array_equal(t.a2[goes_on], t.a1[goes_on + 1])
+  np.testing.assert_array_equal(t.discount, t.end != TERMINAL)
+  if env_name == 'Pendulum-v1':
+    np.testing.assert_array_equal(np.flatnonzero(t.end == TIME_LIMIT), [199, 399, 599])
+  else:
+    assert np.count_nonzero(t.end == TERMINAL) > 5
+  assert_replays(env_name, t, environments.row_seeds(5, 1)[0])
+
+
+def test_explore_is_even_over_the_box_and_drawn_by_the_seed():
+  def explored(seed, n):
+    rollout = OnlineRollout('Pendulum-v1', capacity=1000, seed=seed)
+    rollout.explore(n)
+    return held(rollout)
+
+  t = explored(0, 1000)
+  counts = np.histogram(t.a1, 5, [-2, 2])[0]
+  assert counts.sum() == 1000 and np.sum((counts - 200) ** 2 / 200) < 25
+  assert_equal(t, explored(0, 1000))
+  assert np.all(explored(1, 20).a1 != t.a1[:20])
+
+
+def test_online_actions_are_the_policys():
+  policy = spring('Pendulum-v1')
+  rollout = OnlineRollout('Pendulum-v1', capacity=500, seed=0)
+  rollout.explore(10)
+  advance_online(rollout, policy, 0, 300)
+  t = held(rollout)
+  # The first step takes the action that exploring had in hand.
+  np.testing.assert_array_equal(t.a1[11:], policy.act(t.s1[11:], Rng(0)))
+  np.testing.assert_array_equal(t.a2[10:], policy.act(t.s2[10:], Rng(0)))
+  assert TIME_LIMIT in t.end
+
+
+def test_the_oldest_online_data_goes():
+  rollout, all_of_it = (OnlineRollout('Pendulum-v1', capacity=n, seed=0) for n in (60, 500))
+  for r in (rollout, all_of_it):
+    r.explore(50)
+    advance_online(r, spring('Pendulum-v1'), 0, 100)
+  newest = [values[-60:] for values in held(all_of_it)]
+  idx = int(rollout.data._current_idx)
+  assert_equal(newest, [np.roll(values, -idx, axis=0) for values in held(rollout)])
+
+
+@pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Hopper-v2'])
+@pytest.mark.parametrize('capacity', [90, 1000])
+def test_an_online_rollout_is_taken_up_bit_for_bit(tmp_path, env_name, capacity):
+  policy = actor_policy(env_name)
+
+  def make():
+    return OnlineRollout(env_name, capacity, seed=5)
+
+  straight = make()
+  straight.explore(70)
+  advance_online(straight, policy, 0, 250)
+
+  stopped = make()
+  stopped.explore(70)
+  step = 0
+  for n in (1, 129, 100):
+    advance_online(stopped, policy, step, n)
+    step += n
+    path = os.path.join(tmp_path, str(step))
+    checkpoints.save(path, data=stopped.data.held(), rollout=stopped.hold())
+    # The one that was saved is not touched by it.
+    taken_up = make()
+    checkpoints.restore(path, rollout=taken_up.variables)
+    taken_up.take_up(path)
+    assert_equal(held(taken_up), held(stopped))
+    advance_online(stopped, policy, step, 5)
+    stopped = taken_up
+  advance_online(stopped, policy, step, 250 - step)
+
+  assert_equal(held(straight), held(stopped))
+  assert int(straight.data._current_idx) == int(stopped.data._current_idx)
+  assert straight.hold().env.numpy() == stopped.hold().env.numpy()
+  np.testing.assert_array_equal(straight.variables.a, stopped.variables.a)
+  np.testing.assert_array_equal(straight.variables.s, stopped.variables.s)
