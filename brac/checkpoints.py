@@ -6,6 +6,7 @@ given, which is what makes some of them public (the authors' checkpoints have th
 
 import glob
 import os
+import shutil
 from typing import Dict, List
 
 import numpy as np
@@ -14,6 +15,8 @@ import tensorflow as tf
 from brac.errors import UserError
 
 _SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
+# What TensorFlow raises where a file is not what it wrote.
+_DAMAGE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 _NEW = '.new'  # a save that is complete, and not yet in the place of the one before
 
 
@@ -27,35 +30,50 @@ def save(path: str, **objects) -> None:
   Raises:
     UserError: the disk is full or the folder cannot be written; what was there before is kept.
   """
+  _check_path(path)
   folder = os.path.dirname(os.path.abspath(path))
-  unfinished = path + '.unfinished'
+  unfinished = path + '.unfinished'  # a folder, because TensorFlow makes files of its own as well
   try:
-    os.makedirs(folder, exist_ok=True)
-    tf.train.Checkpoint(**objects).write(unfinished)
-    for end in _ends(unfinished):
-      _sync(unfinished + end)
-      os.replace(unfinished + end, path + _NEW + end)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _settle(path)  # where a kill left that undone
+    os.makedirs(unfinished)
+    written = os.path.join(unfinished, 'checkpoint')
+    tf.train.Checkpoint(**objects).write(written)
+    for end in _ends(written):
+      _sync(written + end)
+      os.replace(written + end, path + _NEW + end)
     _sync(folder)
+    _settle(path)
+    os.rmdir(unfinished)
   except (OSError, tf.errors.OpError) as e:
-    for end in _ends(unfinished):
-      os.remove(unfinished + end)
+    shutil.rmtree(unfinished, ignore_errors=True)
     reason = getattr(e, 'strerror', None) or str(e).splitlines()[0]
     free = _free_megabytes(folder)
     raise UserError(f'cannot save {path}: {reason} ({free}); the save before it is kept') from e
-  _settle(path)
+
+
+def _check_path(path: str) -> None:
+  # TensorFlow's reader takes a path for a pattern.
+  if any(sign in path for sign in '*?[]\\'):
+    raise UserError(f'checkpoint {path}: the signs * ? [ ] \\ cannot be in its path')
 
 
 def _settle(path: str) -> None:
-  """Puts a complete new checkpoint in the place of the old one."""
-  for end in _ends(path + _NEW):
-    # By way of a second name, so that the new checkpoint stays whole until the last file is over.
-    moving = path + '.moving'
-    if os.path.exists(moving):
-      os.remove(moving)
-    os.link(path + _NEW + end, moving)
-    os.replace(moving, path + end)
-  for end in reversed(_ends(path + _NEW)):
-    os.remove(path + _NEW + end)
+  """Puts a complete new checkpoint, where there is one, in the place of the old one."""
+  if os.path.exists(path + _NEW + '.index'):
+    for end in _ends(path + _NEW):
+      # By way of a second name, so that the new one stays whole until the last file is over.
+      moving = path + '.moving'
+      if os.path.exists(moving):
+        os.remove(moving)
+      os.link(path + _NEW + end, moving)
+      os.replace(moving, path + end)
+  _remove_files(path + _NEW)
+
+
+def _remove_files(path: str) -> None:
+  for end in reversed(_ends(path)):
+    os.remove(path + end)
 
 
 def _ends(path: str) -> List[str]:
@@ -81,13 +99,15 @@ def _free_megabytes(folder: str) -> str:
 
 def exists(path: str) -> bool:
   """Whether there is a checkpoint at `path`, complete."""
+  _check_path(path)
   return os.path.exists(path + '.index') or os.path.exists(path + _NEW + '.index')
 
 
 def remove(path: str) -> None:
   """Removes the checkpoint at `path`, if there is one."""
-  for end in reversed(_ends(path)):
-    os.remove(path + end)
+  shutil.rmtree(path + '.unfinished', ignore_errors=True)
+  _remove_files(path + _NEW)
+  _remove_files(path)
 
 
 class Reader:
@@ -101,19 +121,17 @@ class Reader:
     """
     self.path, self._what = path, what
     if not exists(path):
-      there = sorted(
-        f[: -len('.index')]
-        for f in glob.glob(os.path.join(os.path.dirname(path) or '.', '*.index'))
-      )
-      hint = (
-        f'; in that folder there is: {", ".join(map(os.path.basename, there))}' if there else ''
-      )
+      folder = os.path.dirname(path) or '.'
+      names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+      there = [n[: -len('.index')] for n in names if n.endswith('.index')]
+      there = [n for n in there if not n.endswith(_NEW)]
+      hint = f'; in that folder there is: {", ".join(there)}' if there else ''
       raise UserError(f'no {what} at {path}{hint}')
     whole = path + _NEW if os.path.exists(path + _NEW + '.index') else path
     try:
       self._reader = tf.train.load_checkpoint(whole)
       shapes = self._reader.get_variable_to_shape_map()
-    except (tf.errors.OpError, ValueError, RuntimeError) as e:
+    except _DAMAGE as e:
       raise self._damaged(e) from e
     self.shapes: Dict[str, List[int]] = {
       k[: -len(_SUFFIX)]: v for k, v in shapes.items() if k.endswith(_SUFFIX)
@@ -132,7 +150,7 @@ class Reader:
       raise UserError(f'{self._what} {self.path} has no {key}')
     try:
       return self._reader.get_tensor(key + _SUFFIX)
-    except (tf.errors.OpError, ValueError, RuntimeError) as e:
+    except _DAMAGE as e:
       raise self._damaged(e) from e
 
   def layers(self, prefix: str) -> List[List[int]]:

@@ -83,10 +83,12 @@ def _load_module(config_dir: Optional[str], name: str):
     try:
       package = importlib.import_module(config_dir)
       folder = list(package.__path__)[0]
-    except (ImportError, AttributeError):
-      raise UserError(
-        f'--config_dir {config_dir}: no such folder, nor a package of that name'
-      ) from None
+    except Exception as error:  # a user's package may raise anything
+      if isinstance(error, ModuleNotFoundError) and config_dir.startswith(str(error.name)):
+        error = 'no such folder, nor a package of that name'
+      elif isinstance(error, (AttributeError, TypeError, ValueError)):
+        error = 'no such folder, and no package'
+      raise UserError(f'--config_dir {config_dir}: {error}') from None
   path = os.path.join(folder, name + '.py')
   if not os.path.isfile(path):
     there = sorted(
@@ -113,4 +115,4 @@ def _own_line(path: str, error: Exception) -> str:
     return f'{error.filename}:{error.lineno}: {error.msg}: {(error.text or "").strip()}'
   frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
   where = f'{path}:{frames[-1].lineno}: {frames[-1].line}: ' if frames else f'{path}: '
-  return f'{where}{type(error).__name__}: {error}'
+  return f'{where}{type(error).__name__}: {" ".join(str(error).split())}'

@@ -88,15 +88,18 @@ class Dataset(tf.Module):
       UserError: see `load`; or there is no room for it.
     """
     rows = load(path, self._s1.shape[1], self._a1.shape[1])
-    n = len(rows.reward)
+    n, idx = len(rows.reward), int(checkpoints.Reader(path, 'dataset').read('data/_current_idx'))
     if n > int(self._capacity):
       raise UserError(
         f'dataset {path} has {n} transitions, there is room for {int(self._capacity)}'
       )
+    if n < int(self._capacity) and idx < n:
+      # A ring that was full goes on in a larger one: from its oldest row.
+      rows, idx = Transitions(*(np.roll(values, -idx, axis=0) for values in rows)), n
     for name, values in rows._asdict().items():
       getattr(self, '_' + name)[:n].assign(values)
     self._current_size.assign(n)
-    self._current_idx.assign(checkpoints.Reader(path, 'dataset').read('data/_current_idx'))
+    self._current_idx.assign(idx)
 
   def add(self, s1, a1, s2, a2, reward, discount, end) -> None:
     """Stores one transition, of `[S]`, `[A]` and scalars; the oldest goes if it is full."""
@@ -155,8 +158,8 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
   """
   reader = checkpoints.Reader(path, 'dataset')
   size = int(reader.read('data/_current_size'))
-  if size == 0:
-    raise UserError(f'dataset {path} is empty: data/_current_size is 0')
+  if size <= 0:
+    raise UserError(f'dataset {path} is empty: data/_current_size is {size}')
   for key, want in (('_s1', n_states), ('_s2', n_states), ('_a1', n_actions), ('_a2', n_actions)):
     shape = reader.shapes.get('data/' + key)
     if shape is None or len(shape) != 2 or shape[1] != want:
@@ -170,6 +173,8 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
       fields[name] = np.full(size, UNKNOWN, np.int8)
       continue
     values = reader.read('data/_' + name)[:size]
+    if values.ndim != (2 if name in ('s1', 'a1', 's2', 'a2') else 1):
+      raise UserError(f'dataset {path}: _{name} is of shape {list(values.shape)}')
     if len(values) != size:
       raise UserError(f'dataset {path}: _{name} has {len(values)} rows, _current_size is {size}')
     if values.dtype.kind == 'f':

@@ -67,6 +67,12 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
     raise UserError(
       f'a policy config reads [ptype, checkpoint, wrapper, hidden_units], not {config!r}'
     ) from None
+  if not isinstance(units, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in units):
+    raise UserError(
+      f'hidden_units in a policy config are numbers of units such as (200, 200), not {units!r}'
+    )
+  if ptype == 'load' and not isinstance(path, str):
+    raise UserError(f'the checkpoint in a policy config is a path, not {path!r}')
   specs = observation_spec, action_spec
   n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
   if ptype == 'randwalk':

@@ -1,8 +1,8 @@
 """The three programs as a user starts them: what they leave, how they stop, what they say.
 
 Most of them run in a process that is forked off one that has TensorFlow imported, and that ends
-without the interpreter's clean-up; that is all that tells them from `python -m`. The pipeline of the
-seed document is typed as it stands there.
+without the interpreter's clean-up; that is all that tells them from `python -m`. The pipeline of
+the seed document is typed as it stands there.
 """
 
 import csv
@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from brac import checkpoints, rng
+from brac import checkpoints, rng, runs
 from brac.dataset import CUT_OFF, Dataset, load
 from brac.networks import Actor, Box
 
@@ -126,7 +126,7 @@ def start(tmp_path_factory):
     env=environment,
     text=True,
   )
-  runs = []
+  started = []
 
   def ask(*question):
     process.stdin.write(json.dumps(question) + '\n')
@@ -134,14 +134,14 @@ def start(tmp_path_factory):
     return json.loads(process.stdout.readline())
 
   def start(program, *args):
-    out, err = (str(folder / f'{len(runs)}.{name}') for name in ('out', 'err'))
+    out, err = (str(folder / f'{len(started)}.{name}') for name in ('out', 'err'))
     pid = ask('start', program, args, out, err, str(folder))
-    runs.append(Run(ask, pid, out, err))
-    return runs[-1]
+    started.append(Run(ask, pid, out, err))
+    return started[-1]
 
   with process:
     yield start
-    for run in runs:
+    for run in started:
       if run.poll() is None:
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
@@ -153,11 +153,11 @@ def finish(start):
   """`finish([program, *args], ...)` runs programs side by side, to ends that have to be good."""
 
   def finish(*commands):
-    runs = [start(*command) for command in commands]
-    for run in runs:
+    started = [start(*command) for command in commands]
+    for run in started:
       assert run.wait() == 0, run.stderr
       assert run.said == [], run.stderr
-    return runs
+    return started
 
   return finish
 
@@ -257,6 +257,10 @@ CONFIGS = {
   'dcfg_ptype': RANDWALK.replace("['randwalk', ''", "['randwlak', ''"),
   'dcfg_syntax': RANDWALK.replace('return [[', 'return [[['),
   'dcfg_raises': RANDWALK.replace('return', 'assert env_name == 1; return'),
+  'dcfg_own': """
+    def get_data_config(env_name, policy_root_dir=None):
+      return [['p', ['load', policy_root_dir + '/pendulum', ['none'], (8,)], 1.0]]
+  """,
   'dcfg_units': """
     def get_data_config(env_name, policy_root_dir=None):
       return [['p', ['load', policy_root_dir + '/pendulum', ['none'], (200, 200)], 1.0]]
@@ -606,19 +610,31 @@ def test_sub_dir_auto_is_the_date_and_time(finish, world, tmp_path):
   assert 'agent' in checkpoint_names(folder)
 
 
-def test_folders_may_be_given_by_a_tilde_and_by_home(finish, world):
-  tilde, dollar = finish(
-    ['train_offline', *offline_args(world, '~/tilde', *BRIEF)],
-    ['train_offline', *offline_args(world, '$HOME/dollar', *BRIEF)],
+@pytest.mark.parametrize('home', ['~', '$HOME'])
+def test_folders_may_be_given_by_a_tilde_and_by_home(finish, world, home):
+  # No shell puts these in where they follow a sign of equality.
+  (run,) = finish(['train_offline', *offline_args(world, f'{home}/learn', *BRIEF)])
+  learn = os.path.join(run.home, 'learn')
+  assert checkpoint_names(offline_dir(learn, 'bc')) == ['agent', 'agent_behavior']
+  shutil.rmtree(learn)
+  shutil.copytree(world, os.path.join(run.home, 'world'), dirs_exist_ok=True)
+  finish(
+    ['train_offline', *offline_args(world, learn, *BRIEF), f'--data_root_dir={home}/world/data'],
+    [
+      *('collect_data', *collect_args(world, 'own')),
+      f'--root_dir={home}/learn',
+      f'--config_dir={home}/world/configs',
+      f'--policy_root_dir={home}/world/policies',
+    ],
   )
-  assert os.path.isdir(os.path.join(tilde.home, 'tilde', 'Pendulum-v1'))
-  assert os.path.isdir(os.path.join(dollar.home, 'dollar', 'Pendulum-v1'))
+  assert 'Pendulum-v1/own/0/data' in checkpoint_names(learn)
+  shutil.rmtree(learn)
 
 
 def test_gin_files_and_bindings_are_taken_together(finish, world, tmp_path):
   other = tmp_path / 'other.gin'
   other.write_text('train_eval_offline.discount = 0.5\ntrain_eval_offline.update_rate = 0.5\n')
-  args = [arg for arg in offline_args(world, tmp_path, *BRIEF) if 'gin' not in arg]
+  args = [arg for arg in offline_args(world, tmp_path, *BRIEF) if not arg.startswith('--gin')]
   finish(
     [
       'train_offline',
@@ -774,6 +790,28 @@ def test_a_run_that_goes_on_says_nothing_but_its_log(finish, world, tmp_path):
   (run,) = finish([*command, '--total_train_steps=2'])
   lines = run.stderr.splitlines()
   assert len(lines) < 12 and not any(line.startswith('W') for line in lines), run.stderr
+
+
+def test_a_record_that_is_taken_up_drops_what_came_after_and_what_is_half_written(tmp_path):
+  record = runs.Record(str(tmp_path), ['main', 'max_q'])
+  for step in (10, 20, 30):
+    record.summary(step, {'q_loss': step / 8, 'p_loss': step / 4})
+    record.evaluation(step, {'main': np.array([step, 3.0]), 'max_q': np.array([0.5])})
+  (path,) = glob.glob(str(tmp_path / 'train' / '*'))
+  os.truncate(path, os.path.getsize(path) - 5)
+
+  record = runs.Record(str(tmp_path), ['main', 'max_q'], 20)
+  train = [('p_loss', 10, 2.5), ('q_loss', 10, 1.25), ('p_loss', 20, 5.0), ('q_loss', 20, 2.5)]
+  assert scalars(tmp_path / 'train') == train
+  assert scalars(tmp_path / 'eval' / 'max_q') == [
+    (*('episode_mean', step), 0.5) for step in (10, 20)
+  ]
+  rows = [[10, 6.5, 0.5], [20, 11.5, 0.5]]
+  assert results(tmp_path) == (['step', 'main', 'max_q'], rows) and record.results == rows
+
+  record.evaluation(40, {'main': np.array([1.0]), 'max_q': np.array([2.0])})
+  assert results(tmp_path)[1] == [*rows, [40, 1.0, 2.0]]
+  assert scalars(tmp_path / 'eval' / 'main')[-1] == ('episode_mean', 40, 1.0)
 
 
 def unchanged(before, after):
@@ -1003,7 +1041,7 @@ def check_mistake(run, world, name, texts):
 def mistaken(start, world, tmp_path_factory):
   """`mistaken(k)`: the run of the k-th of MISTAKES and its root folder; the next starts too."""
   roots = tmp_path_factory.mktemp('mistakes')
-  runs = {}
+  started = {}
 
   def begin(k):
     program, args, _ = MISTAKES[k]
@@ -1015,13 +1053,13 @@ def mistaken(start, world, tmp_path_factory):
       args = [*online_args(root), *args]
     else:
       args = [*collect_args(world, 'randwalk', root=root), *args]
-    runs[k] = start(program, *args), root
+    started[k] = start(program, *args), root
 
   def mistaken(k):
     for i in (k, k + 1):
-      if i not in runs and i < len(MISTAKES):
+      if i not in started and i < len(MISTAKES):
         begin(i)
-    return runs[k]
+    return started[k]
 
   return mistaken
 
