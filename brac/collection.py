@@ -12,7 +12,7 @@ from absl import logging
 
 from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
 from brac.dataset import Dataset, Transitions
-from brac.errors import UserError
+from brac.errors import UserError, check_number, check_whole
 
 
 @gin.configurable(
@@ -42,8 +42,8 @@ def collect(
     n_envs: how many environments step side by side, where there are as many episodes to collect.
     save_minutes: after so many minutes what is collected so far is saved.
   """
-  runs.check_positive('collect', n_envs=n_envs)
-  runs.check_between('collect', 0, float('inf'), save_minutes=save_minutes)
+  check_whole('collect', 1, n_envs=n_envs)
+  check_number('collect', 0, save_minutes=save_minutes)
   path, unfinished = os.path.join(data_dir, 'data'), os.path.join(data_dir, 'data_unfinished')
   if checkpoints.exists(path):
     raise UserError(f'{path} is there already; remove it, or choose another --sub_dir')

@@ -15,6 +15,7 @@ from brac.errors import UserError
 from brac.networks import ACTION_MARGIN, Critic, TanhNormal
 from brac.rng import Rng
 
+_LEAST_EXPONENT = -15.0
 _LEAST_SQUARE = 1e-6  # below it a root is taken as constant, for its slope grows without bound
 
 
@@ -45,7 +46,9 @@ def mmd(pi: TanhNormal, b: TanhNormal, n: int, rng: Rng, use_sqrt: bool = False)
 
 def dual_kl(c_pi: tf.Tensor, c_b: tf.Tensor) -> tf.Tensor:
   """`log softplus(c(s, a_π)) + 1 - softplus(c(s, a_b))`, a lower bound of `KL(π, b)`."""
-  return tf.math.log(tf.nn.softplus(c_pi)) + 1 - tf.nn.softplus(c_b)
+  # Far below 0, where softplus(c) = e^c underflows, its logarithm is c.
+  log = tf.math.log(tf.nn.softplus(tf.maximum(c_pi, _LEAST_EXPONENT)))
+  return tf.where(c_pi < _LEAST_EXPONENT, c_pi, log) + 1 - tf.nn.softplus(c_b)
 
 
 def dual_w(c_pi: tf.Tensor, c_b: tf.Tensor) -> tf.Tensor:

@@ -89,7 +89,7 @@ class TanhNormal(NamedTuple):
 
   def log_prob(self, a: tf.Tensor) -> tf.Tensor:
     """Log-density `[..., B]` of actions `[..., B, A]` strictly inside the box."""
-    z = tf.atanh((a - self.box.means) / self.box.mags)
+    z = tf.atanh((a - self.box.means) * (1 / self.box.mags))
     return self._log_density((z - self.mean) * tf.exp(-self.log_std), z)
 
   def _log_density(self, noise, z):

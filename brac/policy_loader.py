@@ -10,6 +10,7 @@ A policy config is `[ptype, checkpoint, wrapper, hidden_units]`:
 """
 
 import difflib
+import os
 from typing import Optional, Sequence
 
 from brac import checkpoints, policies
@@ -34,6 +35,7 @@ def load_actor(
   Raises:
     UserError: there is none, it is not for such states and actions, or not of the units asked for.
   """
+  path = os.path.expandvars(os.path.expanduser(path))
   layers = checkpoints.Reader(path, what).layers('policy/_layers')
   if not layers:
     raise UserError(f'{what} {path} holds no policy: it has no policy/_layers/0/kernel')

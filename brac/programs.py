@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import sys
-from typing import Callable, Iterable, List, NoReturn
+from typing import Callable, Iterable, List, NoReturn, Optional
 
 from absl import app, flags, logging
 
@@ -100,10 +100,18 @@ def _parse_gin() -> None:
   for path in FLAGS.gin_file:
     if not os.path.isfile(path):
       raise UserError(f'--gin_file {path}: there is no such file')
+  for source, parse in [
+    *((path, gin.parse_config_file) for path in FLAGS.gin_file),
+    *((binding, gin.parse_config) for binding in FLAGS.gin_bindings),
+  ]:
+    try:
+      parse(source)
+    except Exception as error:  # a gin file may import what raises anything
+      raise UserError(_gin_error(source, str(error).strip())) from error
   try:
-    gin.parse_config_files_and_bindings(FLAGS.gin_file, FLAGS.gin_bindings)
-  except (ValueError, SyntaxError, OSError, ImportError) as error:
-    raise UserError(_gin_error(str(error).strip())) from error
+    gin.finalize()
+  except ValueError as error:
+    raise UserError(_gin_error('bindings', str(error).strip())) from error
   for (_, selector), bindings in gin.config._CONFIG.items():
     # gin takes any name for a function with **kwargs, as the agents' constructors are.
     names = _parameters(selector)
@@ -112,7 +120,7 @@ def _parse_gin() -> None:
         raise UserError(f'gin: {selector} has no parameter {name!r}{_nearest(name, names)}')
 
 
-def _gin_error(message: str) -> str:
+def _gin_error(source: str, message: str) -> str:
   """gin's error, with the nearest real name where it is about a name."""
   unknown = re.search(r"No configurable matching '([\w./]+)'", message)
   if unknown:
@@ -126,7 +134,7 @@ def _gin_error(message: str) -> str:
   denied = re.search(r"Configurable '([\w.]+)' has denylisted kwarg '(\w+)'", message)
   if denied:
     return f'gin: {denied[1]}.{denied[2]} is not for gin to bind: a flag of the program sets it'
-  return 'gin: ' + ' '.join(message.split())
+  return f'gin: {source}: {" ".join(message.split())}'
 
 
 def _registry():
@@ -150,9 +158,9 @@ def _nearest(name: str, names: Iterable[str]) -> str:
   return f'; did you mean {near[0]!r}?' if near else ''
 
 
-def folder(path: str) -> str:
-  """A folder that a flag names, `~` and `$HOME` put in."""
-  return os.path.expandvars(os.path.expanduser(path))
+def folder(path: Optional[str]) -> Optional[str]:
+  """A folder that a flag names, with what `~` and `$HOME` stand for."""
+  return path and os.path.expandvars(os.path.expanduser(path))
 
 
 def sub_dir(name: str) -> str:

@@ -62,20 +62,6 @@ def stop(what: str) -> None:
   raise Stopped(_stop_signals[0])
 
 
-def check_positive(where: str, **numbers: float) -> None:
-  """Raises UserError where a gin parameter is not a whole number of at least 1."""
-  for name, value in numbers.items():
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1 or value % 1:
-      raise UserError(f'{where}.{name} is a whole number of at least 1, not {value!r}')
-
-
-def check_between(where: str, low: float, high: float, **numbers: float) -> None:
-  """Raises UserError where a gin parameter is not a number in [low, high]."""
-  for name, value in numbers.items():
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-      raise UserError(f'{where}.{name} is a number from {low} to {high}, not {value!r}')
-
-
 class Progress:
   """A bar on a terminal, and plain lines in a log."""
 
@@ -191,7 +177,7 @@ def _cut_events(folder: str, step: int) -> None:
   for path in sorted(glob.glob(os.path.join(glob.escape(folder), 'events.out.tfevents.*'))):
     kept, dropped = [], False
     try:
-      for record in tf.compat.v1.python_io.tf_record_iterator(path):
+      for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
         if event_pb2.Event.FromString(record).step <= step:
           kept.append(record)
         else:

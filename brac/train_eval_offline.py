@@ -8,6 +8,7 @@ from absl import logging
 from brac import checkpoints, dataset, environments, runs
 from brac.agents import AGENTS
 from brac.dataset import Dataset
+from brac.errors import UserError, check_bool, check_whole
 from brac.rollouts import Evaluator
 from brac.training import Schedule, train
 
@@ -62,7 +63,9 @@ def train_eval_offline(
     total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
   )
   schedule.check('train_eval_offline')
-  runs.check_between('train_eval_offline', 0, float('inf'), shuffle_steps=shuffle_steps)
+  check_whole('train_eval_offline', 0, shuffle_steps=shuffle_steps)
+  check_whole('train_eval_offline', 1, batch_size=batch_size)
+  check_bool('train_eval_offline', use_seed_for_data=use_seed_for_data)
   clock = runs.Clock()
 
   # The data.
@@ -75,6 +78,11 @@ def train_eval_offline(
     data, data_fingerprint = Dataset(rows), dataset.fingerprint(rows)
     del rows
   logging.info('%d transitions from %s', data.size, data_file)
+
+  if batch_size > data.size:
+    raise UserError(
+      f'train_eval_offline.batch_size is {batch_size}, more than the {data.size} transitions'
+    )
 
   # The agent.
   agent = AGENTS[agent_name](

@@ -8,6 +8,7 @@ from absl import logging
 
 from brac import checkpoints, runs
 from brac.agents import AGENTS
+from brac.errors import check_whole
 from brac.rollouts import Evaluator, OnlineRollout
 from brac.training import Schedule, train
 
@@ -62,8 +63,9 @@ def train_eval_online(
     total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
   )
   schedule.check('train_eval_online')
-  runs.check_positive(
+  check_whole(
     'train_eval_online',
+    1,
     eval_target_n=eval_target_n,
     initial_explore_steps=initial_explore_steps,
     replay_buffer_size=replay_buffer_size,

@@ -7,6 +7,7 @@ from absl import logging
 
 from brac import runs
 from brac.agents.agent import Agent
+from brac.errors import check_number, check_whole
 from brac.rollouts import Evaluator
 
 
@@ -23,8 +24,8 @@ class Schedule(NamedTuple):
   def check(self, where: str) -> None:
     """Raises UserError where a number makes no sense; `where` is the gin name it is bound by."""
     numbers = self._asdict()
-    runs.check_between(where, 0, float('inf'), save_minutes=numbers.pop('save_minutes'))
-    runs.check_positive(where, **numbers)
+    check_number(where, 0, save_minutes=numbers.pop('save_minutes'))
+    check_whole(where, 1, **numbers)
 
   def next_stop(self, step: int) -> int:
     """The first step after `step` at which something is due."""

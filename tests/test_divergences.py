@@ -119,6 +119,16 @@ def test_dual_divergences_are_their_formulas():
   np.testing.assert_allclose(divergences.dual_w(*given), c_pi - c_b, rtol=1e-5, atol=1e-6)
 
 
+def test_dual_kl_and_its_slope_are_finite_for_a_very_low_critic():
+  # log softplus(c) is c there, although softplus(c) is too small for float32.
+  c_pi = tf.constant([-50.0, -90.0, -300.0])
+  with tf.GradientTape() as tape:
+    tape.watch(c_pi)
+    d = divergences.dual_kl(c_pi, tf.zeros([3]))
+  np.testing.assert_allclose(d, c_pi + 1 - np.log(2), rtol=1e-6)
+  np.testing.assert_allclose(tape.gradient(d, c_pi), [1, 1, 1], rtol=1e-6)
+
+
 def steep_critic(scale):
   """A critic whose slope varies around `scale`."""
   c = Critic(4, 3, (16,), Rng(0))

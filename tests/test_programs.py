@@ -610,25 +610,26 @@ def test_sub_dir_auto_is_the_date_and_time(finish, world, tmp_path):
   assert 'agent' in checkpoint_names(folder)
 
 
-@pytest.mark.parametrize('home', ['~', '$HOME'])
-def test_folders_may_be_given_by_a_tilde_and_by_home(finish, world, home):
+@pytest.mark.parametrize('home, name', [('~', 'tilde'), ('$HOME', 'dollar')])
+def test_folders_may_be_given_by_a_tilde_and_by_home(finish, world, home, name):
   # No shell puts these in where they follow a sign of equality.
-  (run,) = finish(['train_offline', *offline_args(world, f'{home}/learn', *BRIEF)])
-  learn = os.path.join(run.home, 'learn')
-  assert checkpoint_names(offline_dir(learn, 'bc')) == ['agent', 'agent_behavior']
-  shutil.rmtree(learn)
-  shutil.copytree(world, os.path.join(run.home, 'world'), dirs_exist_ok=True)
+  (run,) = finish(['train_offline', *offline_args(world, f'{home}/{name}/learn', *BRIEF)])
+  folder = os.path.join(run.home, name)
+  assert checkpoint_names(offline_dir(f'{folder}/learn', 'bc')) == ['agent', 'agent_behavior']
+  shutil.copytree(world, f'{folder}/world')
   finish(
-    ['train_offline', *offline_args(world, learn, *BRIEF), f'--data_root_dir={home}/world/data'],
+    [
+      *('train_offline', *offline_args(world, f'{folder}/other', *BRIEF)),
+      f'--data_root_dir={home}/{name}/world/data',
+    ],
     [
       *('collect_data', *collect_args(world, 'own')),
-      f'--root_dir={home}/learn',
-      f'--config_dir={home}/world/configs',
-      f'--policy_root_dir={home}/world/policies',
+      f'--root_dir={home}/{name}/data',
+      f'--config_dir={home}/{name}/world/configs',
+      f'--policy_root_dir={home}/{name}/world/policies',
     ],
   )
-  assert 'Pendulum-v1/own/0/data' in checkpoint_names(learn)
-  shutil.rmtree(learn)
+  assert checkpoint_names(f'{folder}/data') == ['Pendulum-v1/own/0/data']
 
 
 def test_gin_files_and_bindings_are_taken_together(finish, world, tmp_path):

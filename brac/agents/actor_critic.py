@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from brac.agents import agent
 from brac.dataset import Batch
+from brac.errors import check_number
 from brac.networks import Critic
 from brac.rng import Rng
 
@@ -21,6 +22,7 @@ class ActorCritic(agent.Agent):
 
   def __init__(self, *, ensemble_q_lambda: float, **common):
     super().__init__(**common)
+    check_number(self.name, 0, 1, ensemble_q_lambda=ensemble_q_lambda)
     self.ensemble_q_lambda = ensemble_q_lambda
     self.q_nets = [self._make_critic() for _ in range(self.numbers['n_q'])]
     self.target_q_nets = [self._make_critic() for _ in self.q_nets]

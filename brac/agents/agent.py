@@ -14,7 +14,7 @@ from absl import logging
 
 from brac import checkpoints, networks, rng
 from brac.dataset import Batch, Dataset
-from brac.errors import UserError
+from brac.errors import UserError, check_number, check_whole
 from brac.optimizers import Adam, learning_rate
 from brac.policies import ActorPolicy, Policy
 from brac.rng import Rng
@@ -81,10 +81,13 @@ class Agent:
     update_rate: float = 0.005,
     discount: float = 0.99,
   ):
+    check_whole('agent', 1, batch_size=batch_size, update_freq=update_freq)
+    check_number('agent', 0, 1, update_rate=update_rate, discount=discount)
     self.observation_spec, self.action_spec = observation_spec, action_spec
     self.n_states = int(observation_spec.shape[0])
     self.box = networks.Box.of(action_spec)
-    self.data, self.seed, self.batch_size = data, seed, batch_size
+    self.data, self.batch_size = data, batch_size
+    self.seed = tf.Variable(seed, dtype=tf.int64)
     self.update_freq, self.update_rate, self.discount = update_freq, update_rate, discount
     self.units, self.numbers = self.read_model_params(model_params)
     self._learning_rates = {
@@ -92,11 +95,17 @@ class Agent:
       for name, entry in _one_for_each('optimizers', optimizers, self.OPTIMIZERS).items()
     }
     self._decays = _one_for_each('weight_decays', weight_decays, self.DECAYS)
+    check_number('weight_decays', 0, **self._decays)
     self.init_rng = Rng(seed, rng.INIT)
     self.global_step = tf.Variable(0, dtype=tf.int64)
     self.saved = tf.Module()
 
   # What a subclass says.
+
+  @property
+  def name(self) -> str:
+    """What gin users know the agent's class by."""
+    return type(self).__module__.rpartition('.')[2] + '.Agent'
 
   def make_updates(self) -> List[Update]:
     """The updates of a step, in their order."""
@@ -130,6 +139,7 @@ class Agent:
 
   def make_actor(self, target_entropy: Optional[float]) -> networks.Actor:
     """The actor π; sets H, minus the number of actions by default."""
+    check_number(self.name, target_entropy=0 if target_entropy is None else target_entropy)
     self.target_entropy = -self.box.n_actions if target_entropy is None else target_entropy
     return networks.Actor(self.n_states, self.units['policy'], self.box, self.init_rng)
 
@@ -163,7 +173,11 @@ class Agent:
     for update in self.updates:
       setattr(slots, update.name, update.optimizer.slots)
     return dict(
-      policy=self.policy, agent=self.saved, global_step=self.global_step, optimizers=slots
+      policy=self.policy,
+      agent=self.saved,
+      global_step=self.global_step,
+      optimizers=slots,
+      seed=self.seed,
     )
 
   @property
@@ -180,7 +194,7 @@ class Agent:
       UserError: there is none, it is damaged, or of another agent or other sizes.
     """
     lacking = checkpoints.restore(
-      path, 'agent', ('optimizers/', 'global_step'), **self.state, **more
+      path, 'agent', ('optimizers/', 'global_step', 'seed'), **self.state, **more
     )
     if lacking:
       logging.info('%s has no %s: they start afresh', path, ', '.join(sorted(lacking)))
@@ -245,7 +259,7 @@ class Agent:
 
   def read_model_params(self, model_params) -> Tuple[Dict[str, Tuple[int, ...]], Dict[str, float]]:
     """Units by network and the other numbers by name; one tuple of units serves for all."""
-    name = type(self).__module__.rpartition('.')[2].replace('_agent', '')
+    name = self.name.replace('_agent.Agent', '')
     units = '(' + ', '.join(f'({u} units)' for u in self.UNITS) + ',)'
     numbers = [k if x is None else f'{k} (default {x})' for k, x in self.NUMBERS.items()]
     reads = f'({", ".join([units, *numbers])})' if numbers else units
@@ -296,7 +310,7 @@ def bounded(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
     def gradient(dy):
       # Descent goes against the gradient: below the box a negative one leads back, above it a
       # positive one.
-      stays_out = tf.logical_or((x < low) & (dy > 0), (x > high) & (dy < 0))
+      stays_out = tf.logical_or((x <= low) & (dy > 0), (x >= high) & (dy < 0))
       return tf.where(stays_out, 0.0, dy)
 
     return tf.clip_by_value(x, low, high), gradient

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from brac.agents import agent
 from brac.dataset import Batch
+from brac.errors import UserError, check_bool, check_number
 from brac.networks import ACTION_MARGIN
 from brac.rng import Rng
 
@@ -38,6 +39,8 @@ class Agent(agent.Agent):
     **common,
   ):
     super().__init__(**common)
+    check_bool(self.name, train_alpha_entropy=train_alpha_entropy)
+    check_number(self.name, 0, alpha_entropy=alpha_entropy)
     self.train_alpha_entropy = train_alpha_entropy
     self.pi = self.make_actor(target_entropy)
     self.alpha_entropy_var = tf.Variable(float(alpha_entropy))
@@ -47,7 +50,10 @@ class Agent(agent.Agent):
     # There is no number to follow the units: ((200, 200),). The other agents' form serves as well.
     is_tuple = isinstance(model_params, (tuple, list))
     theirs = is_tuple and len(model_params) == 2 and isinstance(model_params[1], int)
-    return super().read_model_params(model_params[:1] if theirs else (model_params,))
+    try:
+      return super().read_model_params(model_params[:1] if theirs else (model_params,))
+    except UserError as error:
+      raise UserError(f'{str(error).partition("; got")[0]}; got {model_params!r}') from None
 
   def make_updates(self) -> List[agent.Update]:
     updates = [self.update('p', self.p_loss, 'policy', self.pi)]

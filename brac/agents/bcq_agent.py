@@ -8,6 +8,7 @@ import tensorflow as tf
 from brac.agents import agent
 from brac.agents.actor_critic import ActorCritic
 from brac.dataset import Batch
+from brac.errors import check_bool, check_whole
 from brac.networks import VAE, Perturbation
 from brac.policies import BCQPolicy, Policy
 from brac.rng import Rng
@@ -44,6 +45,8 @@ class Agent(ActorCritic):
     **common,
   ):
     super().__init__(ensemble_q_lambda=ensemble_q_lambda, **common)
+    check_whole(self.name, 1, n_action_samples=n_action_samples)
+    check_bool(self.name, use_target_policy=use_target_policy, paper_code=paper_code)
     self.n_action_samples, self.paper_code = n_action_samples, paper_code
     self.xi, self.target_xi = self._make_perturbation(), self._make_perturbation()
     agent.copy(self.xi, self.target_xi)

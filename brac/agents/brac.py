@@ -7,6 +7,7 @@ import tensorflow as tf
 from brac.agents import agent
 from brac.agents.actor_critic import ActorCritic
 from brac.dataset import Batch
+from brac.errors import check_bool, check_number
 from brac.networks import TanhNormal
 from brac.policies import MaxQPolicy, Policy
 from brac.rng import Rng
@@ -52,6 +53,15 @@ class BRAC(ActorCritic):
     **common,
   ):
     super().__init__(**common)
+    check_number(
+      self.name, 0, alpha=alpha, alpha_max=alpha_max, alpha_entropy=alpha_entropy,
+      warm_start=warm_start,
+    )  # fmt: skip
+    check_number(self.name, target_divergence=target_divergence)
+    check_bool(
+      self.name, train_alpha=train_alpha, train_alpha_entropy=train_alpha_entropy,
+      value_penalty=value_penalty,
+    )  # fmt: skip
     self.alpha_max, self.train_alpha = alpha_max, train_alpha
     self.target_divergence, self.train_alpha_entropy = target_divergence, train_alpha_entropy
     self.value_penalty, self.warm_start = value_penalty, warm_start

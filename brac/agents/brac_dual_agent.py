@@ -9,6 +9,7 @@ from brac import divergences
 from brac.agents import agent
 from brac.agents.brac import BRAC
 from brac.dataset import Batch
+from brac.errors import check_whole
 from brac.networks import Critic, TanhNormal
 from brac.rng import Rng
 
@@ -61,9 +62,8 @@ class Agent(BRAC):
       ensemble_q_lambda=ensemble_q_lambda,
       **common,
     )
-    self._d = divergences.find(
-      divergence_name, divergences.DUAL, 'brac_dual_agent.Agent.divergence_name'
-    )
+    self._d = divergences.find(divergence_name, divergences.DUAL, self.name + '.divergence_name')
+    check_whole(self.name, 1, c_iter=c_iter)
     self.c_iter = c_iter
     self.c = Critic(self.n_states, self.box.n_actions, self.units['dual critic'], self.init_rng)
     self.saved._c_net = self.c

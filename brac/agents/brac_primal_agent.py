@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from brac import divergences, policy_loader
 from brac.agents.brac import BRAC
-from brac.errors import UserError
+from brac.errors import UserError, check_whole
 from brac.networks import TanhNormal
 from brac.rng import Rng
 
@@ -59,8 +59,9 @@ class Agent(BRAC):
       ensemble_q_lambda=ensemble_q_lambda,
       **common,
     )
-    name = 'brac_primal_agent.Agent.'
+    name = self.name + '.'
     self._d = divergences.find(divergence_name, divergences.PRIMAL, name + 'divergence_name')
+    check_whole(self.name, 1, n_div_samples=n_div_samples)
     self.n_div_samples = n_div_samples
     if behavior_ckpt_file is None:
       raise UserError(
