@@ -783,7 +783,7 @@ def test_a_restored_agent_goes_on_as_the_one_that_never_stopped(name, make_agent
   assert_same_bits(actions(restored, transitions.s1), never_stopped.actions_at_10)
   assert all(np.any(before[p] != never_stopped.actions_at_10[p]) for p in before)
   # The command that starts a run again gives its seed again.
-  restored.seed = 1
+  restored.seed.assign(1)
   assert restored.train(10) == never_stopped.info
   assert_same_bits(weights(restored), never_stopped.state)
 

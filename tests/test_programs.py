@@ -135,6 +135,8 @@ def start(tmp_path_factory):
 
   def start(program, *args):
     out, err = (str(folder / f'{len(started)}.{name}') for name in ('out', 'err'))
+    for path in (out, err):
+      open(path, 'w').close()
     pid = ask('start', program, args, out, err, str(folder))
     started.append(Run(ask, pid, out, err))
     return started[-1]

@@ -40,7 +40,7 @@ class Agent(agent.Agent):
   ):
     super().__init__(**common)
     check_bool(self.name, train_alpha_entropy=train_alpha_entropy)
-    check_number(self.name, 0, alpha_entropy=alpha_entropy)
+    check_number(self.name, alpha_entropy=alpha_entropy)
     self.train_alpha_entropy = train_alpha_entropy
     self.pi = self.make_actor(target_entropy)
     self.alpha_entropy_var = tf.Variable(float(alpha_entropy))

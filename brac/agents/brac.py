@@ -53,10 +53,8 @@ class BRAC(ActorCritic):
     **common,
   ):
     super().__init__(**common)
-    check_number(
-      self.name, 0, alpha=alpha, alpha_max=alpha_max, alpha_entropy=alpha_entropy,
-      warm_start=warm_start,
-    )  # fmt: skip
+    check_number(self.name, 0, alpha_max=alpha_max, warm_start=warm_start)
+    check_number(self.name, alpha=alpha, alpha_entropy=alpha_entropy)  # clipped, as they are later
     check_number(self.name, target_divergence=target_divergence)
     check_bool(
       self.name, train_alpha=train_alpha, train_alpha_entropy=train_alpha_entropy,
