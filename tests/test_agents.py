@@ -709,7 +709,8 @@ def test_another_seed_gives_other_draws_from_the_same_start(make_agent):
   first, other = (make_agent('sac', seed=seed) for seed in (1, 2))
   there = variables(other)
   for key, value in weights(first).items():
-    there[key].assign(value)
+    if key != 'seed':
+      there[key].assign(value)
   assert first.train(1)['r_mean'] != other.train(1)['r_mean']  # of the batch
   assert np.any(weights(first)['optimizers/a/m/0'] != weights(other)['optimizers/a/m/0'])
 
@@ -782,8 +783,6 @@ def test_a_restored_agent_goes_on_as_the_one_that_never_stopped(name, make_agent
   assert restored.step == 10
   assert_same_bits(actions(restored, transitions.s1), never_stopped.actions_at_10)
   assert all(np.any(before[p] != never_stopped.actions_at_10[p]) for p in before)
-  # The command that starts a run again gives its seed again.
-  restored.seed.assign(1)
   assert restored.train(10) == never_stopped.info
   assert_same_bits(weights(restored), never_stopped.state)
 
