@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import sys
+import warnings
 from typing import Callable, Iterable, List, NoReturn, Optional
 
 from absl import app, flags, logging
@@ -78,6 +79,7 @@ def _say(name: str, error) -> int:
 def _quiet_imports() -> None:
   """Keeps TensorFlow's and gym's notices off the terminal; they are not about this program."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # pygame imports it
   from gym_notices import notices
 
   notices.notices.clear()
