@@ -14,7 +14,7 @@ env_name=HalfCheetah-v2
 data_name=eps1
 n=100000
 bc_steps=30000
-brac_steps=60000
+brac_steps=50000
 learn=$root/learn/$env_name/$data_name/n$n
 
 step() { printf '\n== %s\n' "$*" >&2; }
