@@ -30,7 +30,7 @@ def save(path: str, **objects) -> None:
   Raises:
     UserError: the disk is full or the folder cannot be written; what was there before is kept.
   """
-  _check_path(path)
+  check_path(path)
   folder = os.path.dirname(os.path.abspath(path))
   unfinished = path + '.unfinished'  # a folder, because TensorFlow makes files of its own as well
   try:
@@ -52,7 +52,8 @@ def save(path: str, **objects) -> None:
     raise UserError(f'cannot save {path}: {reason} ({free}); the save before it is kept') from e
 
 
-def _check_path(path: str) -> None:
+def check_path(path: str) -> None:
+  """Raises UserError where a path cannot be a checkpoint's."""
   # TensorFlow's reader takes a path for a pattern.
   if any(sign in path for sign in '*?[]\\'):
     raise UserError(f'checkpoint {path}: the signs * ? [ ] \\ cannot be in its path')
@@ -99,7 +100,7 @@ def _free_megabytes(folder: str) -> str:
 
 def exists(path: str) -> bool:
   """Whether there is a checkpoint at `path`, complete."""
-  _check_path(path)
+  check_path(path)
   return os.path.exists(path + '.index') or os.path.exists(path + _NEW + '.index')
 
 

@@ -203,6 +203,7 @@ def lock(folder: str) -> IO:
   Raises:
     UserError: another process has it.
   """
+  checkpoints.check_path(folder)
   os.makedirs(folder, exist_ok=True)
   path = os.path.join(folder, 'lock')
   handle = open(path, 'a+')
@@ -215,6 +216,10 @@ def lock(folder: str) -> IO:
   handle.write(f'process {os.getpid()} on {socket.gethostname()}')
   handle.flush()
   return handle
+
+
+# Gin parameters that a run may go on with other values of.
+_NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
 
 
 class Settings:
@@ -230,8 +235,9 @@ class Settings:
     text = gin.operative_config_str().replace('\\\n', '')
     for line in text.splitlines():
       if line.strip() and not line.startswith('#'):
-        name, _, value = line.partition('=')
-        self._now[name.strip()] = value.strip()
+        name, value = map(str.strip, line.split('=', 1))
+        if name.rpartition('.')[2] not in _NO_NUMBER_DEPENDS_ON:
+          self._now[name] = value
     self.variable = tf.Variable(json.dumps(self._now, sort_keys=True))
 
   def check(self, path: str, allow_changes: bool) -> None:

@@ -976,6 +976,7 @@ OFFLINE = [
   (['--agent_name=bcq', *gin('bcq_agent.Agent.n_action_samples=0')], ['n_action_samples', '0']),
   # Folders.
   (['--root_dir={world}/file'], ['{world}/file']),
+  (['--root_dir={world}/lr=[1e-3]'], ['{world}/lr=[1e-3]', '* ? [ ]']),
 ]  # fmt: skip
 
 # What is given to train_online.
