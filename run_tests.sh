@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source ./setup_env.sh
 
-pip install --quiet --requirement requirements-dev.txt
+pip install --quiet --requirement requirements-dev.txt --constraint constraints.txt
 ruff check .
 ruff format --check .
 exec python -m pytest "$@"
