@@ -74,7 +74,8 @@ def main() -> None:
       values = {'behavior data': dataset.returns(path), **values}
     rows = [[f'{env_name} {data_name} {n_train}', 'return', '', 'of']]
     for name, xs in values.items():
-      of = f'{len(xs)} ' + ('episodes' if name == 'behavior data' else 'seeds')
+      unit = 'episode' if name == 'behavior data' else 'seed'
+      of = f'{len(xs)} {unit}{"s" if len(xs) != 1 else ""}'
       rows.append([name, f'{np.mean(xs):.0f}', f'± {np.std(xs):.0f}', of])
     print(table(rows), end='\n\n')
 
