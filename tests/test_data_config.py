@@ -235,10 +235,10 @@ def test_a_package_that_fails_is_not_said_to_be_missing(package, tmp_path):
 
 
 def test_a_syntax_error_shows_the_users_own_line(write):
-  folder = write('import os\n\ndef get_data_config(env_name:\n  return []\n')
+  folder = write('import os\n\ndef get_data_config(env_name) return []\n')
   message = error_of('dcfg_mine', folder)
   assert message.startswith(f'{folder}/dcfg_mine.py:3: ')
-  assert message.endswith('def get_data_config(env_name:')
+  assert message.endswith('def get_data_config(env_name) return []')
 
 
 def test_a_failing_import_shows_the_users_own_line(write):
