@@ -79,8 +79,9 @@ def collect(
       collection.state, saved = saved, None
     else:
       with clock('evaluation'):
-        evaluator = rollouts.Evaluator(env_name, policies[k], n_eval_episodes, part_seed)
-        returns = evaluator.run(0)
+        policy = {'main': policies[k]}
+        evaluator = rollouts.Evaluator(env_name, policy, n_eval_episodes, part_seed)
+        returns = evaluator.run(0)['main']
       progress.say(
         f'{parts[k].name}: {len(stretch.reward)} transitions; '
         f'return {returns.mean():.1f} ± {returns.std():.1f}'

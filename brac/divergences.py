@@ -62,7 +62,7 @@ def gradient_penalty(
 ) -> tf.Tensor:
   """`γ E[max(|∇ₐ c(s, â)| - 1, 0)²]`, â drawn evenly between `a_π` and `a_b`; a scalar."""
   u = rng.uniform([tf.shape(s)[0], 1])
-  slope = c.action_gradient(s, a_b + u * (a_pi - a_b))
+  slope = c.action_gradient(c.hidden(s, a_b + u * (a_pi - a_b)), a_b.shape[-1])
   # The root has no slope at 0, which a dead ReLU network reaches; there the penalty is 0 anyway.
   norm = tf.sqrt(tf.maximum(tf.reduce_sum(tf.square(slope), -1), _LEAST_SQUARE))
   return gamma * tf.reduce_mean(tf.square(tf.nn.relu(norm - 1)))

@@ -122,20 +122,28 @@ class Critic(tf.Module):
     self._layers = dense_layers(n_states + n_actions, units, 1, rng)
 
   def __call__(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
-    return tf.squeeze(forward(self._layers, tf.concat([s, a], -1)), -1)
+    return self.value(self.hidden(s, a))
 
-  def action_gradient(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
-    """`∇ₐ c(s, a)`, `[B, A]`, in closed form for ReLU: `Wₐ (1{h₁>0} W₂ (1{h₂>0} ... w))`."""
-    x = tf.concat([s, a], -1)
-    active = []
+  def hidden(self, s: tf.Tensor, a: tf.Tensor) -> List[tf.Tensor]:
+    """The hidden layers `h₁, h₂, ...`, after their ReLUs."""
+    layers = [tf.concat([s, a], -1)]
     for layer in self._layers[:-1]:
-      x = tf.nn.relu(layer(x))
-      active.append(tf.cast(x > 0, tf.float32))
+      layers.append(tf.nn.relu(layer(layers[-1])))
+    return layers[1:]
+
+  def value(self, hidden: Sequence[tf.Tensor]) -> tf.Tensor:
+    """`[B]`, from the hidden layers."""
+    return tf.squeeze(self._layers[-1](hidden[-1]), -1)
+
+  def action_gradient(self, hidden: Sequence[tf.Tensor], n_actions: int) -> tf.Tensor:
+    """`∇ₐ`, `[B, A]`, from the hidden layers, in closed form: `Wₐ (1{h₁>0} W₂ (1{h₂>0} ... w))`."""
     first, *middle, last = [layer.kernel for layer in self._layers]
-    gradient = active[-1] * tf.transpose(last)
-    for mask, kernel in zip(reversed(active[:-1]), reversed(middle)):
-      gradient = mask * tf.matmul(gradient, kernel, transpose_b=True)
-    return tf.matmul(gradient, first[s.shape[-1] :], transpose_b=True)
+    hidden = [tf.stop_gradient(h) for h in hidden]  # only where they are above 0 matters
+    gradient = tf.sign(hidden[-1]) * tf.transpose(last)
+    for h, kernel in zip(reversed(hidden[:-1]), reversed(middle)):
+      gradient = tf.matmul(gradient, kernel, transpose_b=True)
+      gradient = tf.raw_ops.ReluGrad(gradients=gradient, features=h)  # 1{h>0} in one pass
+    return tf.matmul(gradient, first[-n_actions:], transpose_b=True)
 
 
 class Perturbation(tf.Module):

@@ -1,7 +1,7 @@
 """A policy in a batch of environments: one loop, for collecting data and for evaluating alike."""
 
 import pickle
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Dict, NamedTuple, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,16 +12,20 @@ from brac.policies import Policy, RandomPolicy
 from brac.rng import Rng
 
 
-def compiled(policy: Policy, n: int, seed: int, stream: int) -> Callable:
-  """`(states [n, S], step) -> actions [n, A]` of a policy, as one compiled call on arrays."""
-  n_states = int(policy.time_step_spec.observation.shape[0])
+def compiled(policies: Sequence[Policy], n: int, seed: int, stream: int) -> Callable:
+  """`(states [kn, S], step) -> actions [kn, A]` of k policies, as one compiled call on arrays.
+
+  Each policy acts in n rows.
+  """
+  k, n_states = len(policies), int(policies[0].time_step_spec.observation.shape[0])
 
   @tf.function(
     autograph=False,
-    input_signature=[tf.TensorSpec([n, n_states], tf.float32), tf.TensorSpec([], tf.int64)],
+    input_signature=[tf.TensorSpec([k * n, n_states], tf.float32), tf.TensorSpec([], tf.int64)],
   )
   def act(s, step):
-    return policy.act(s, Rng(seed, stream, step))
+    parts = zip(policies, tf.split(s, k))
+    return tf.concat([policy.act(part, Rng(seed, stream, step)) for policy, part in parts], 0)
 
   act = act.get_concrete_function()
   return lambda s, step: act(tf.constant(s), tf.constant(step, tf.int64)).numpy()
@@ -91,7 +95,7 @@ class Collection:
     limit = environments.make_batch(env_name, 1, seed).max_episode_steps or 1
     n_envs = max(1, min(n_envs, n // limit))
     env = environments.make_batch(env_name, n_envs, seed)
-    self._rollout = Rollout(env, compiled(policy, n_envs, seed, rng.ACT))
+    self._rollout = Rollout(env, compiled([policy], n_envs, seed, rng.ACT))
     self._starts = np.arange(n_envs + 1) * n // n_envs
     self._next = self._starts[:-1].copy()
     self.transitions = transitions
@@ -125,29 +129,37 @@ class Collection:
 
 
 class Evaluator:
-  """Runs the episodes of an evaluation side by side, in one batch of environments."""
+  """Runs the episodes of an evaluation, of all policies, side by side in one batch.
 
-  def __init__(self, env_name: str, policy: Policy, n_episodes: int, seed: int):
+  Attributes:
+    n_steps: how many steps the last evaluation took.
+  """
+
+  def __init__(self, env_name: str, policies: Dict[str, Policy], n_episodes: int, seed: int):
+    """Takes the policies by their names."""
+    self.names = list(policies)
     self._env_name, self._n, self._seed = env_name, n_episodes, seed
-    self._act = compiled(policy, n_episodes, seed, rng.EVALUATE)
+    self._act = compiled(list(policies.values()), n_episodes, seed, rng.EVALUATE)
 
-  def run(self, step: int, tick: Optional[Callable] = None) -> np.ndarray:
+  def run(self, step: int, tick: Optional[Callable] = None) -> Dict[str, np.ndarray]:
     """The returns `[n_episodes]` of fresh episodes; equal seeds and steps give equal ones.
 
     Args:
       step: the training step, which the episodes' seeds are made from.
       tick: called now and then with the number of episodes that are over.
     """
+    n = len(self.names) * self._n
     seed = int(np.random.SeedSequence((self._seed, rng.EVALUATE, step)).generate_state(1)[0])
-    rollout = Rollout(environments.make_batch(self._env_name, self._n, seed), self._act)
-    returns, active = np.zeros(self._n), np.ones(self._n, bool)
+    rollout = Rollout(environments.make_batch(self._env_name, n, seed), self._act)
+    returns, active, self.n_steps = np.zeros(n), np.ones(n, bool), 0
     while active.any():
       steps = rollout.advance(active)
       returns[steps.rows] += steps.reward
       active[steps.rows] = steps.end == GOES_ON
+      self.n_steps += len(steps.rows)
       if tick:
-        tick(int(self._n - active.sum()))
-    return returns
+        tick(int(n - active.sum()))
+    return dict(zip(self.names, np.split(returns, len(self.names))))
 
 
 class OnlineRollout:

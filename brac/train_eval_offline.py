@@ -98,10 +98,7 @@ def train_eval_offline(
     update_rate=update_rate,
     discount=discount,
   )
-  evaluators = {
-    name: Evaluator(env_name, policy, n_eval_episodes, seed)
-    for name, policy in agent.policies().items()
-  }
+  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
 
   with clock('compilation'):
     agent.compile()
@@ -117,7 +114,7 @@ def train_eval_offline(
     settings.check(path, allow_changed_config)
     agent.restore(path)
     logging.info('going on from step %d of %s', agent.step, path)
-  record = runs.Record(log_dir, list(evaluators), agent.step)
+  record = runs.Record(log_dir, evaluator.names, agent.step)
   runs.write_config(log_dir)
 
   def save(step: int) -> None:
@@ -125,4 +122,4 @@ def train_eval_offline(
       checkpoints.save(os.path.join(log_dir, 'agent_behavior'), policy=agent.policy)
     checkpoints.save(path, **agent.state, settings=settings.variable)
 
-  train(f'{agent_name} {env_name}', agent, schedule, evaluators, record, clock, save)
+  train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save)

@@ -89,10 +89,7 @@ def train_eval_online(
   )
   acting = agent.acting_policy()
   agent.before_step = lambda draws: rollout.advance(acting, draws)
-  evaluators = {
-    name: Evaluator(env_name, policy, n_eval_episodes, seed)
-    for name, policy in agent.policies().items()
-  }
+  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
 
   with clock('compilation'):
     agent.compile()
@@ -114,7 +111,7 @@ def train_eval_online(
     agent.restore(at(agent_file), rollout=rollout.variables)
     rollout.take_up(at(replay_file))
     logging.info('going on from step %d of %s', agent.step, at(agent_file))
-  record = runs.Record(log_dir, list(evaluators), agent.step)
+  record = runs.Record(log_dir, evaluator.names, agent.step)
   runs.write_config(log_dir)
   if not (going_on or finished):
     with clock('exploration'):
@@ -139,4 +136,4 @@ def train_eval_online(
       checkpoints.save(at('replay_partial_target'), data=rollout.data.held())
       checkpoints.save(at('agent_partial_target'), **agent.state)
 
-  train(f'{agent_name} {env_name}', agent, schedule, evaluators, record, clock, save, evaluated)
+  train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save, evaluated)

@@ -1,7 +1,7 @@
 """The loop that both experiments share: train, summarise, evaluate, save."""
 
 import time
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, List, NamedTuple
 
 from absl import logging
 
@@ -41,7 +41,7 @@ def train(
   what: str,
   agent: Agent,
   schedule: Schedule,
-  evaluators: Dict[str, Evaluator],
+  evaluator: Evaluator,
   record: runs.Record,
   clock: runs.Clock,
   save: Callable[[int], None],
@@ -53,7 +53,7 @@ def train(
     what: names the run on the terminal.
     agent: stands at the step from which to go on.
     schedule: when what is due.
-    evaluators: by the names of the policies.
+    evaluator: of the agent's policies.
     record: where the numbers go.
     clock: what counts how the time divides.
     save: saves the run at a step: when it is due, when it is late, and before a signal ends it.
@@ -79,7 +79,7 @@ def train(
       progress.tell('; ' + runs.short(info))
     if schedule.due(step, schedule.eval_freq):
       with clock('evaluation'):
-        returns = {name: evaluator.run(step) for name, evaluator in evaluators.items()}
+        returns = evaluator.run(step)
       record.evaluation(step, returns)
       means = ', '.join(f'{name} {x.mean():.1f} ± {x.std():.1f}' for name, x in returns.items())
       progress.say(f'step {step}: return {means}')

@@ -38,8 +38,26 @@ class ActorCritic(agent.Agent):
     return list(zip(self.q_nets, self.target_q_nets))
 
   def q(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
-    """`Q(s, a)`, `[B]`: the ensemble of the critics."""
-    return self.ensemble([q(s, a) for q in self.q_nets])
+    """`Q(s, a)`, `[B]`: the ensemble of the critics, which has a gradient for the actions alone."""
+
+    @tf.custom_gradient
+    def q(a):
+      hidden = [q.hidden(s, a) for q in self.q_nets]
+      qs = [q.value(h) for q, h in zip(self.q_nets, hidden)]
+
+      def gradient(dy, variables):
+        da = tf.zeros_like(a)
+        for q, h, weight in zip(self.q_nets, hidden, self.shares(qs)):
+          # Back through a critic go those rows alone whose value is its.
+          rows = tf.where(weight)[:, 0]
+          slope = q.action_gradient([tf.gather(layer, rows) for layer in h], self.box.n_actions)
+          slope *= tf.gather(weight * dy, rows)[:, tf.newaxis]
+          da = tf.tensor_scatter_nd_add(da, rows[:, tf.newaxis], slope)
+        return da, [None] * len(variables)
+
+      return self.ensemble(qs), gradient
+
+    return q(a)
 
   def target_q(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
     """`Q̄(s, a)`, `[B]`: the ensemble of the target critics."""
@@ -50,6 +68,12 @@ class ActorCritic(agent.Agent):
     λ = self.ensemble_q_lambda
     least, most = (f(tf.stack(qs), axis=0) for f in (tf.reduce_min, tf.reduce_max))
     return least if λ == 1 else λ * least + (1 - λ) * most
+
+  def shares(self, qs: List[tf.Tensor]) -> List[tf.Tensor]:
+    """The weight `[B]` that each of a list of `[B]` has in their ensemble."""
+    λ, n = self.ensemble_q_lambda, len(qs)
+    least, most = (tf.one_hot(f(tf.stack(qs), 0), n, axis=0) for f in (tf.argmin, tf.argmax))
+    return tf.unstack(least if λ == 1 else λ * least + (1 - λ) * most)
 
   def next_value(self, batch: Batch, rng: Rng) -> tf.Tensor:
     """`V(s')`, `[B]`, of the target critics."""

@@ -250,7 +250,8 @@ class Agent:
     def move():
       for source, target in targets:
         for x, y in zip(source.variables, target.variables):
-          y.assign_add(self.update_rate * (x - y))
+          # y + rate (x - y), in one pass less than with assign_add.
+          tf.raw_ops.ResourceApplyGradientDescent(var=y.handle, alpha=self.update_rate, delta=y - x)
 
     if self.update_freq == 1:
       move()

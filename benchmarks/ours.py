@@ -1,0 +1,200 @@
+"""What the benchmark measures of this project: training, rollouts, online training, loading."""
+
+import functools
+import os
+import tempfile
+import time
+from typing import Dict, List, Tuple
+
+import numpy as np
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+
+from brac import checkpoints, data_config, dataset, environments, networks
+from brac import policies, policy_loader, rng, rollouts
+from brac.agents import AGENTS
+from brac.dataset import Dataset, Transitions
+
+N_STATES, N_ACTIONS, N_TRANSITIONS = 17, 6, 1000000  # HalfCheetah's
+Q, PI = (300, 300), (200, 200)
+N_EPISODES, EPISODE = 20, 1000
+
+# Agent, its own parameters, model_params, batch size: the paper's. Without a warm start, in which
+# no pass through Q would be needed.
+CASES = {
+  'bc': ('bc', {}, (PI,), 256),
+  'sac': ('sac', {}, ((Q, PI), 2), 256),
+  'brac_primal kl': ('brac_primal', dict(divergence_name='kl', warm_start=0), ((Q, PI), 2), 256),
+  'brac_primal mmd': ('brac_primal', dict(divergence_name='mmd', warm_start=0), ((Q, PI), 2), 256),
+  'brac_dual kl': ('brac_dual', dict(divergence_name='kl', warm_start=0), ((Q, PI, Q), 2), 256),
+  'brac_dual w': ('brac_dual', dict(divergence_name='w', warm_start=0), ((Q, PI, Q), 2), 256),
+  'bcq': ('bcq', {}, ((Q, PI, (750, 750)), 2, 0.05), 100),
+}
+
+
+@functools.lru_cache(maxsize=None)
+def transitions(n: int = N_TRANSITIONS) -> Transitions:
+  """Transitions of HalfCheetah's sizes; what numbers they hold costs no time."""
+  draws = np.random.default_rng(0)
+
+  def normal(k):
+    return draws.standard_normal([n, k], np.float32)
+
+  rewards, discounts, ends = normal(1)[:, 0], np.ones(n, np.float32), np.zeros(n, np.int8)
+  s1, a1, s2, a2 = normal(N_STATES), normal(N_ACTIONS), normal(N_STATES), normal(N_ACTIONS)
+  return Transitions(s1, np.tanh(a1), s2, np.tanh(a2), rewards, discounts, ends)
+
+
+@functools.lru_cache(maxsize=None)
+def _data() -> Dataset:
+  return Dataset(transitions())
+
+
+@functools.lru_cache(maxsize=1)
+def agent(case: str):
+  """The agent of a case, compiled and warm."""
+  name, own, model_params, batch_size = CASES[case]
+  common = dict(
+    observation_spec=tensor_spec.TensorSpec([N_STATES], tf.float32),
+    action_spec=tensor_spec.BoundedTensorSpec([N_ACTIONS], tf.float32, -1, 1),
+    data=_data(),
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    if name == 'brac_primal':
+      clone = os.path.join(folder, 'agent_behavior')
+      checkpoints.save(clone, policy=AGENTS['bc'](model_params=(PI,), **common).policy)
+      own = dict(own, behavior_ckpt_file=clone)
+    made = AGENTS[name](model_params=model_params, batch_size=batch_size, **own, **common)
+  made.train(20)
+  return made
+
+
+def train(case: str, n: int) -> float:
+  """Seconds of n training steps."""
+  trained = agent(case)
+  start = time.perf_counter()
+  trained.train(n)
+  return time.perf_counter() - start
+
+
+def products(case: str) -> List[Tuple[int, int, int, bool, bool]]:
+  """The matrix products of a training step, read off its graph: m, k, n and what is transposed."""
+  graph = agent(case)._train.get_concrete_function().graph
+  loop = next(op for op in graph.get_operations() if op.type in ('While', 'StatelessWhile'))
+  body = graph._get_function(loop.get_attr('body').name).graph
+  # What nothing depends on never runs.
+  needed, todo = set(), [t.op for t in body.outputs] + list(body.control_outputs)
+  while todo:
+    op = todo.pop()
+    if op not in needed:
+      needed.add(op)
+      todo += [t.op for t in op.inputs] + list(op.control_inputs)
+  # A critic's part of the rows, in the passes that take only those whose value is its, varies from
+  # step to step; together they are the batch.
+  part = CASES[case][3] // 2
+  found = []
+  for op in needed:
+    if op.type == 'MatMul':
+      flips = op.get_attr('transpose_a'), op.get_attr('transpose_b')
+      (a, b), (c, d) = ([part if n is None else n for n in t.shape.as_list()] for t in op.inputs)
+      found.append((*((b, a) if flips[0] else (a, b)), c if flips[1] else d, *flips))
+  return sorted(found)
+
+
+@functools.lru_cache(maxsize=None)
+def actor(env_name: str) -> networks.Actor:
+  """The shipped policy's."""
+  env, path = environments.make_batch(env_name, 1, 0), data_config.shipped_policy(env_name)
+  box = networks.Box.of(env.action_spec)
+  return policy_loader.load_actor(path, env.observation_spec.shape[0], box, 'policy')
+
+
+def collect(env_name: str, n: int, seed: int) -> Tuple[float, Transitions]:
+  """Seconds in which n transitions are collected with the policy's samples, and these."""
+  env = environments.make_batch(env_name, 1, 0)
+  specs = env.observation_spec, env.action_spec
+  rows = Transitions.zeros(n, specs[0].shape[0], specs[1].shape[0])
+  policy = policies.ActorPolicy(*specs, actor(env_name))
+  collection = rollouts.Collection(env_name, policy, rows, seed, n // EPISODE)
+  collection.advance()
+  start = time.perf_counter()
+  while collection.advance():
+    pass
+  return time.perf_counter() - start, rows
+
+
+@functools.lru_cache(maxsize=None)
+def _evaluator(env_name: str, with_max_q: bool) -> rollouts.Evaluator:
+  env = environments.make_batch(env_name, 1, 0)
+  specs, net = (env.observation_spec, env.action_spec), actor(env_name)
+  both = {'main': policies.ActorPolicy(*specs, net, True)}
+  if with_max_q:
+    q = networks.Critic(specs[0].shape[0], specs[1].shape[0], Q, rng.Rng(0))
+    both['max_q'] = policies.MaxQPolicy(*specs, net, q)
+  return rollouts.Evaluator(env_name, both, N_EPISODES, 0)
+
+
+def evaluate(env_name: str, with_max_q: bool, step: int) -> Tuple[float, int]:
+  """Seconds of an evaluation, and the environments' steps in it."""
+  evaluator = _evaluator(env_name, with_max_q)
+  start = time.perf_counter()
+  evaluator.run(step)
+  return time.perf_counter() - start, evaluator.n_steps
+
+
+class _Online:
+  """SAC in HalfCheetah, with a replay buffer of a million."""
+
+  def __init__(self):
+    self.rollout = rollouts.OnlineRollout('HalfCheetah-v2', N_TRANSITIONS, 0)
+    specs = self.rollout.observation_spec, self.rollout.action_spec
+    self.agent = AGENTS['sac'](
+      observation_spec=specs[0], action_spec=specs[1], data=self.rollout.data,
+      model_params=((Q, PI), 2),
+    )  # fmt: skip
+    acting = self.agent.acting_policy()
+    self.agent.before_step = lambda draws: self.rollout.advance(acting, draws)
+    self.rollout.explore(10000)
+    self.agent.train(20)
+
+
+@functools.lru_cache(maxsize=None)
+def _online() -> _Online:
+  return _Online()
+
+
+def train_online(n: int) -> float:
+  """Seconds of n steps of SAC online: a step of the environment, then one of training."""
+  online = _online()
+  start = time.perf_counter()
+  online.agent.train(n)
+  return time.perf_counter() - start
+
+
+def explore(n: int) -> float:
+  """Seconds of n steps of that environment alone, stored, with uniform actions."""
+  online = _online()
+  start = time.perf_counter()
+  online.rollout.explore(n)
+  return time.perf_counter() - start
+
+
+def save_data(path: str) -> Dict[str, float]:
+  """Saves a million transitions; their bytes."""
+  checkpoints.save(path, data=_data())
+  return sum(values.nbytes for values in transitions())
+
+
+def load_data(path: str) -> Tuple[float, int]:
+  """Seconds in which a dataset is loaded, and by how many bytes that makes the process grow."""
+  before = _peak_memory()
+  start = time.perf_counter()
+  data = Dataset(dataset.load(path, N_STATES, N_ACTIONS))
+  seconds = time.perf_counter() - start
+  assert data.size == N_TRANSITIONS
+  return seconds, _peak_memory() - before
+
+
+def _peak_memory() -> int:
+  with open('/proc/self/status') as f:
+    return 1024 * int(next(line.split()[1] for line in f if line.startswith('VmHWM')))
