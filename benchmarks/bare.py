@@ -16,7 +16,7 @@ from brac.dataset import GOES_ON, Transitions
 
 @functools.lru_cache(maxsize=1)
 def _products(shapes: Tuple):
-  # Each product has matrices of its own, as in training; all are independent, so that no core waits.
+  # Each product has matrices of its own, as in training; none waits for another, so no core does.
   operands = []
   for m, k, n, flip_a, flip_b in shapes:
     a, b = (k, m) if flip_a else (m, k), (n, k) if flip_b else (k, n)

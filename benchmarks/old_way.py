@@ -11,12 +11,12 @@ import time
 from typing import Dict, NamedTuple
 
 import numpy as np
+import ours
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tf_agents.environments import suite_gym, tf_py_environment
 from tf_agents.utils import common
 
-import ours
 from brac import policies
 
 tfd, tfb = tfp.distributions, tfp.bijectors

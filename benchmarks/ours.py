@@ -10,8 +10,17 @@ import numpy as np
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
-from brac import checkpoints, data_config, dataset, environments, networks
-from brac import policies, policy_loader, rng, rollouts
+from brac import (
+  checkpoints,
+  data_config,
+  dataset,
+  environments,
+  networks,
+  policies,
+  policy_loader,
+  rng,
+  rollouts,
+)
 from brac.agents import AGENTS
 from brac.dataset import Dataset, Transitions
 
@@ -116,9 +125,8 @@ def collect(env_name: str, n: int, seed: int) -> Tuple[float, Transitions]:
   rows = Transitions.zeros(n, specs[0].shape[0], specs[1].shape[0])
   policy = policies.ActorPolicy(*specs, actor(env_name))
   collection = rollouts.Collection(env_name, policy, rows, seed, n // EPISODE)
-  collection.advance()
   start = time.perf_counter()
-  while collection.advance():
+  while collection.advance(20):
     pass
   return time.perf_counter() - start, rows
 

@@ -3,8 +3,9 @@
   python benchmarks/run.py [--only training rollouts online startup] [--rounds 5] [--out FOLDER]
 
 Prints one table, ratios first, and writes it as `benchmark.json` and `benchmark.png`. Rates hold
-for this machine at this hour; ratios are medians over rounds in which the sides take turns, each in
-a process of its own: this project with its threads, the old way with TensorFlow's, the bare machine.
+for this machine at this hour; ratios are medians over rounds in which the sides take turns, each
+in a process of its own: this project with its threads, the old way with TensorFlow's, the bare
+machine.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 PARTS = ('training', 'rollouts', 'online', 'startup')
 CASES = ('bc', 'sac', 'brac_primal kl', 'brac_primal mmd', 'brac_dual kl', 'brac_dual w', 'bcq')
@@ -96,15 +97,18 @@ def _serve(module: str, pipe) -> None:
       pipe.send((None, traceback.format_exc()))
 
 
-def alternate(rounds: int, sides: Dict[str, Callable[[], float]]) -> Dict[str, List[float]]:
-  """What each side gives, over rounds in which they take turns; a first round only warms up."""
-  found = {name: [] for name in sides}
+def alternate(rounds: int, **calls) -> Dict[str, List[float]]:
+  """Rates by name, over rounds in which the calls take turns; a first round only warms up.
+
+  A call is how many steps it takes, the side, its function that gives the seconds, its arguments.
+  """
+  rates = {name: [] for name in calls}
   for k in range(rounds + 1):
-    for name, side in sides.items():
-      value = side()
+    for name, (n, side, *call) in calls.items():
+      seconds = side(*call)
       if k:
-        found[name].append(value)
-  return found
+        rates[name].append(n / seconds)
+  return rates
 
 
 def median_ratio(xs: List[float], ys: List[float]) -> float:
@@ -125,11 +129,9 @@ def training(rounds: int, results: Dict) -> List[Row]:
     n = max(20, round(0.7 / (ours('train', case, 20) / 20)))  # steps of some 0.7 s
     rates = alternate(
       rounds,
-      {
-        'ours': lambda: n / ours('train', case, n),
-        'bare': lambda: n / bare('multiply', shapes, n),
-        'old': lambda: n / 2 / old('train', case, n // 2),
-      },
+      ours=(n, ours, 'train', case, n),
+      bare=(n, bare, 'multiply', shapes, n),
+      old=(n // 2, old, 'train', case, n // 2),
     )
     mid = {side: statistics.median(x) for side, x in rates.items()}
     work = sum(2 * m * k * n for m, k, n, *_ in shapes) / 1e6
@@ -165,7 +167,7 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
   of_physics, against_old = [], []
   for env_name in ENVS:
     say(f'collection and evaluation: {env_name}')
-    n, n_old, seeds = 100000, 300, iter(range(100))
+    n, n_old, seeds = 200000, 300, iter(range(100))
     rates = {name: [] for name in ('collect', 'bare', 'main', 'both', 'old')}
     for k in range(rounds + 1):
       seed = next(seeds)
@@ -217,8 +219,7 @@ def paper_run(results: Dict) -> List[Row]:
   train = results['training brac_primal kl']['steps_per_second']
   steps = results['rollouts HalfCheetah-v2']['steps_per_second']
   n_eval = STEPS // EVAL_FREQ * 2 * 20 * 1000
-  rate = {side: statistics.median(x) for side, x in (*train.items(), *steps.items()) if x}
-  ours = STEPS / statistics.median(train['ours']), n_eval / rate['both']
+  ours = STEPS / statistics.median(train['ours']), n_eval / statistics.median(steps['both'])
   old = STEPS / statistics.median(train['old']), n_eval / statistics.median(steps['old'])
   results['paper run'] = dict(ours_seconds=ours, old_seconds=old)
   hours = [f'{sum(x) / 3600:.2f} h ({x[0] / 3600:.2f} training)' for x in (ours, old)]
@@ -231,26 +232,24 @@ def online(rounds: int, results: Dict) -> List[Row]:
   ours = Side('ours')
   say('SAC online')
   n = 200
-  times = alternate(
+  rates = alternate(
     rounds,
-    {
-      'online': lambda: ours('train_online', n) / n,
-      'gradient': lambda: ours('train', 'sac', n) / n,
-      'environment': lambda: ours('explore', n) / n,
-    },
+    online=(n, ours, 'train_online', n),
+    gradient=(n, ours, 'train', 'sac', n),
+    environment=(n, ours, 'explore', n),
   )
   ours.stop()
-  results['online'] = dict(seconds_per_step=times)
-  parts = [x + y for x, y in zip(times['gradient'], times['environment'])]
-  mid = {name: 1 / statistics.median(x) for name, x in times.items()}
+  results['online'] = dict(steps_per_second=rates)
+  parts = [1 / (1 / x + 1 / y) for x, y in zip(rates['gradient'], rates['environment'])]
+  mid = {name: statistics.median(x) for name, x in rates.items()}
   detail = (
     f'{mid["online"]:.0f} steps/s of both, gradient alone {mid["gradient"]:.0f}, environment alone '
     f'{mid["environment"]:.0f}'
   )
   return [
-    Row('SAC online, of the gradient rate', median_ratio(times['gradient'], times['online']), '',
+    Row('SAC online, of the gradient rate', median_ratio(rates['online'], rates['gradient']), '',
         0.85, detail=detail),
-    Row('SAC online, of the sum of its parts', median_ratio(parts, times['online']), ''),
+    Row('SAC online, of the sum of its parts', median_ratio(rates['online'], parts), ''),
   ]  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from brac import checkpoints, data_config, dataset, environments, policy_loader,
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError, check_number, check_whole
 
+_STEPS = 20  # between two looks at the clock
+
 
 @gin.configurable(
   denylist=[
@@ -31,7 +33,7 @@ def collect(
   n_eval_episodes: int,
   seed: int,
   allow_changed_config: bool = False,
-  n_envs: int = 200,
+  n_envs: int = 400,
   save_minutes: float = 10.0,
 ) -> None:
   """Collects `n_samples` transitions, in the proportions of a data config, into `{data_dir}/data`.
@@ -72,7 +74,7 @@ def collect(
   clock, saved_at = runs.Clock(), time.monotonic()
   progress = runs.Progress(f'collecting {env_name}', n_samples, int(edges[first]), 'transition')
   for k in range(first, len(parts)):
-    part_seed = int(np.random.SeedSequence((seed, k)).generate_state(1)[0])
+    part_seed = rollouts.seed_of(seed, k)
     stretch = Transitions(*(values[edges[k] : edges[k + 1]] for values in rows))
     collection = rollouts.Collection(env_name, policies[k], stretch, part_seed, n_envs)
     if saved:
@@ -89,7 +91,7 @@ def collect(
     more = True
     while more:
       with clock('collection'):
-        more = collection.advance()
+        more = collection.advance(_STEPS)
       progress.update(edges[k] + collection.n_done)
       if runs.stop_requested() or time.monotonic() - saved_at > 60 * save_minutes:
         with clock('saving'):

@@ -65,7 +65,8 @@ class Dataset(tf.Module):
     super().__init__()
     capacity = len(rows.reward)
     size = capacity if size is None else size
-    for name, values in rows._asdict().items():
+    # The largest first: while TensorFlow takes one up there is a second copy of it.
+    for name, values in sorted(rows._asdict().items(), key=lambda item: -item[1].nbytes):
       setattr(self, '_' + name, tf.Variable(values))
     self._capacity = tf.Variable(capacity)
     self._current_size = tf.Variable(size)

@@ -17,7 +17,7 @@ import os
 import pickle
 import types
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 from xml.etree import ElementTree
 
 import gin
@@ -610,12 +610,12 @@ def row_seeds(seed: int, n: int) -> list[int]:
 class MujocoBatch(BatchEnvironment):
   """A batch of one of the four tasks, simulated on all cores."""
 
-  def __init__(self, env_name: str, n: int, seed: int, chosen: Physics):
+  def __init__(self, env_name: str, seeds: Sequence[int], chosen: Physics):
     task = _TASKS[env_name]
-    self._simulation = _Simulation(task, n, chosen)
+    self._simulation = _Simulation(task, len(seeds), chosen)
     spaces = _spaces(self._simulation)
-    super().__init__(env_name, n, *spaces, task.max_episode_steps)
-    self._generators = [seeding.np_random(row_seed)[0] for row_seed in row_seeds(seed, n)]
+    super().__init__(env_name, len(seeds), *spaces, task.max_episode_steps)
+    self._generators = [seeding.np_random(seed)[0] for seed in seeds]
 
   def _reset(self, rows):
     for row in rows:
@@ -646,7 +646,8 @@ def _spaces(simulation: _Simulation) -> tuple[gym.spaces.Box, gym.spaces.Box]:
 class GymBatch(BatchEnvironment):
   """A batch of any gym environment whose spaces are flat boxes, in a Python loop."""
 
-  def __init__(self, spec: gym.envs.registration.EnvSpec, n: int, seed: int):
+  def __init__(self, spec: gym.envs.registration.EnvSpec, seeds: Sequence[int]):
+    n = len(seeds)
     spec = copy.copy(spec)
     max_episode_steps = spec.max_episode_steps
     # gym's own TimeLimit would end an episode as a terminal state does.
@@ -656,7 +657,7 @@ class GymBatch(BatchEnvironment):
     _check_boxes(spec.id, env.observation_space, env.action_space)
     super().__init__(spec.id, n, env.observation_space, env.action_space, max_episode_steps)
     # A row's seed serves its first reset; its generator lives on from there.
-    self._seeds: list[Optional[int]] = list(row_seeds(seed, n))
+    self._seeds: list[Optional[int]] = list(seeds)
     # An EzPickle pickles how it was made and not how it is. To save such a row is to note the
     # random state before its reset and the actions since, to restore it is to do the same again.
     self._replays = isinstance(env.unwrapped, gym.utils.EzPickle)
@@ -741,7 +742,9 @@ def _check_boxes(env_name: str, observations: gym.Space, actions: gym.Space) -> 
     raise UserError(f'{env_name} acts in a {actions}; needed is a flat Box of floats with bounds')
 
 
-def make_batch(env_name: str, n: int, seed: int) -> BatchEnvironment:
+def make_batch(
+  env_name: str, n: int, seed: Union[int, Sequence[int]], n_batches: int = 1
+) -> BatchEnvironment:
   """Makes `n` copies of an environment.
 
   Row i draws its random numbers from `row_seeds(seed, n)[i]` on, through all of its episodes, as a
@@ -750,16 +753,19 @@ def make_batch(env_name: str, n: int, seed: int) -> BatchEnvironment:
   Args:
     env_name: the id of one of the four tasks, or any other that gym knows.
     n: how many, from 1 up.
-    seed: 0 or more. Equal seeds give equal bits.
+    seed: 0 or more, or one for each row. Equal seeds give equal bits.
+    n_batches: how many batches are going to be stepped at once, and so have to share the cores.
 
   Raises:
     UserError: the id is unknown, its dependencies are missing, or it has spaces of another kind
       than flat boxes, the actions' with bounds.
   """
+  seeds = row_seeds(seed, n) if np.isscalar(seed) else list(seed)
   chosen = _chosen_physics()
   if env_name in _TASKS and chosen.backend == 'mujoco':
-    return MujocoBatch(env_name, n, seed, chosen)
-  return GymBatch(_find_spec(env_name), n, seed)
+    chosen = chosen._replace(n_threads=max(1, chosen.n_threads // n_batches))
+    return MujocoBatch(env_name, seeds, chosen)
+  return GymBatch(_find_spec(env_name), seeds)
 
 
 def _find_spec(env_name: str) -> gym.envs.registration.EnvSpec:

@@ -1,7 +1,9 @@
 """A policy in a batch of environments: one loop, for collecting data and for evaluating alike."""
 
+import concurrent.futures
+import functools
 import pickle
-from typing import Callable, Dict, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -80,6 +82,23 @@ class Rollout:
     self._env.state, self._s, self._a, self._ended, self._step = pickle.loads(value)
 
 
+def in_groups(n: int) -> List[np.ndarray]:
+  """The rows 0 to n-1 in two groups, to be stepped at once: one's policy acts while the other's
+  physics is at work. They are two on any machine, because the policies' draws depend on it."""
+  return np.array_split(np.arange(n), min(2, n))
+
+
+def at_once(calls: Sequence[Callable]) -> list:
+  """What the calls give, each in a thread of its own."""
+  with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+    return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def seed_of(*numbers: int) -> int:
+  """A seed that is a function of numbers."""
+  return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
 class Collection:
   """Fills `transitions` with those of a policy, in many environments side by side.
 
@@ -94,42 +113,70 @@ class Collection:
     # No more environments than there are whole episodes: shorter ones would show their start alone.
     limit = environments.make_batch(env_name, 1, seed).max_episode_steps or 1
     n_envs = max(1, min(n_envs, n // limit))
-    env = environments.make_batch(env_name, n_envs, seed)
-    self._rollout = Rollout(env, compiled([policy], n_envs, seed, rng.ACT))
-    self._starts = np.arange(n_envs + 1) * n // n_envs
-    self._next = self._starts[:-1].copy()
-    self.transitions = transitions
+    seeds, edges = environments.row_seeds(seed, n_envs), np.arange(n_envs + 1) * n // n_envs
+    groups = in_groups(n_envs)
+    self.transitions, self._stretches = transitions, []
+    for k, rows in enumerate(groups):
+      env = environments.make_batch(env_name, len(rows), [seeds[i] for i in rows], len(groups))
+      act = compiled([policy], len(rows), seed_of(seed, k), rng.ACT)
+      self._stretches.append(_Stretches(Rollout(env, act), edges[rows], edges[rows + 1]))
 
   @property
   def n_done(self) -> int:
-    return int(np.sum(self._next - self._starts[:-1]))
+    return sum(stretches.n_done for stretches in self._stretches)
 
-  def advance(self) -> bool:
-    """One step in every environment whose stretch is not full; False when all are."""
-    active = self._next < self._starts[1:]
-    if not active.any():
-      return False
-    steps = self._rollout.advance(active)
-    at, t = self._next[steps.rows], self.transitions
-    t.s1[at], t.a1[at], t.s2[at], t.a2[at] = steps.s1, steps.a1, steps.s2, steps.a2
-    t.reward[at], t.discount[at] = steps.reward, steps.end != TERMINAL
-    full = at + 1 == self._starts[1:][steps.rows]
-    t.end[at] = np.where(full & (steps.end == GOES_ON), CUT_OFF, steps.end)
-    self._next[steps.rows] += 1
-    return True
+  def advance(self, n_steps: int = 1) -> bool:
+    """At most n steps in every environment whose stretch is not full; False when all are."""
+    calls = [functools.partial(x.advance, n_steps, self.transitions) for x in self._stretches]
+    return any(at_once(calls))
 
   @property
   def state(self) -> bytes:
     """A pickle of all but the transitions."""
-    return pickle.dumps((self._rollout.state, self._next))
+    return pickle.dumps([stretches.state for stretches in self._stretches])
 
   @state.setter
   def state(self, value: bytes) -> None:
-    self._rollout.state, self._next = pickle.loads(value)
+    for stretches, state in zip(self._stretches, pickle.loads(value)):
+      stretches.state = state
+
+
+class _Stretches:
+  """The stretches from `starts` up to `stops` that the environments of one rollout fill."""
+
+  def __init__(self, rollout: Rollout, starts: np.ndarray, stops: np.ndarray):
+    self._rollout, self._starts, self._stops = rollout, starts, stops
+    self._next = starts.copy()
+
+  @property
+  def n_done(self) -> int:
+    return int(np.sum(self._next - self._starts))
+
+  def advance(self, n_steps: int, t: Transitions) -> bool:
+    for _ in range(n_steps):
+      active = self._next < self._stops
+      if not active.any():
+        return False
+      steps = self._rollout.advance(active)
+      at = self._next[steps.rows]
+      t.s1[at], t.a1[at], t.s2[at], t.a2[at] = steps.s1, steps.a1, steps.s2, steps.a2
+      t.reward[at], t.discount[at] = steps.reward, steps.end != TERMINAL
+      full = at + 1 == self._stops[steps.rows]
+      t.end[at] = np.where(full & (steps.end == GOES_ON), CUT_OFF, steps.end)
+      self._next[steps.rows] += 1
+    return True
+
+  @property
+  def state(self) -> Tuple:
+    return self._rollout.state, self._next
+
+  @state.setter
+  def state(self, value: Tuple) -> None:
+    self._rollout.state, self._next = value
 
 
 class Evaluator:
-  """Runs the episodes of an evaluation, of all policies, side by side in one batch.
+  """Runs the episodes of an evaluation, of all policies, side by side.
 
   Attributes:
     n_steps: how many steps the last evaluation took.
@@ -137,29 +184,40 @@ class Evaluator:
 
   def __init__(self, env_name: str, policies: Dict[str, Policy], n_episodes: int, seed: int):
     """Takes the policies by their names."""
-    self.names = list(policies)
+    self.names, self.n_steps = list(policies), 0
     self._env_name, self._n, self._seed = env_name, n_episodes, seed
-    self._act = compiled(list(policies.values()), n_episodes, seed, rng.EVALUATE)
+    self._acts = [
+      compiled(list(policies.values()), len(episodes), seed_of(seed, k), rng.EVALUATE)
+      for k, episodes in enumerate(in_groups(n_episodes))
+    ]
 
-  def run(self, step: int, tick: Optional[Callable] = None) -> Dict[str, np.ndarray]:
-    """The returns `[n_episodes]` of fresh episodes; equal seeds and steps give equal ones.
+  def run(self, step: int) -> Dict[str, np.ndarray]:
+    """The returns `[n_episodes]` of fresh episodes by policy, which all have the same start states.
 
-    Args:
-      step: the training step, which the episodes' seeds are made from.
-      tick: called now and then with the number of episodes that are over.
+    Equal seeds and steps (of the training) give equal ones.
     """
-    n = len(self.names) * self._n
-    seed = int(np.random.SeedSequence((self._seed, rng.EVALUATE, step)).generate_state(1)[0])
-    rollout = Rollout(environments.make_batch(self._env_name, n, seed), self._act)
-    returns, active, self.n_steps = np.zeros(n), np.ones(n, bool), 0
+    # Equal seeds give the policies equal starts.
+    seeds = environments.row_seeds(seed_of(self._seed, rng.EVALUATE, step), self._n)
+    groups = in_groups(self._n)
+    calls = [
+      functools.partial(self._run, [seeds[i] for i in rows] * len(self.names), act, len(groups))
+      for rows, act in zip(groups, self._acts)
+    ]
+    returns, n_steps = zip(*at_once(calls))
+    self.n_steps = sum(n_steps)
+    by_policy = [np.split(x, len(self.names)) for x in returns]
+    return {name: np.concatenate(parts) for name, *parts in zip(self.names, *by_policy)}
+
+  def _run(self, seeds: List[int], act: Callable, n_groups: int) -> Tuple[np.ndarray, int]:
+    n = len(seeds)
+    rollout = Rollout(environments.make_batch(self._env_name, n, seeds, n_groups), act)
+    returns, active, n_steps = np.zeros(n), np.ones(n, bool), 0
     while active.any():
       steps = rollout.advance(active)
       returns[steps.rows] += steps.reward
       active[steps.rows] = steps.end == GOES_ON
-      self.n_steps += len(steps.rows)
-      if tick:
-        tick(int(n - active.sum()))
-    return dict(zip(self.names, np.split(returns, len(self.names))))
+      n_steps += len(steps.rows)
+    return returns, n_steps
 
 
 class OnlineRollout:

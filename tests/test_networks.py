@@ -180,7 +180,9 @@ def test_action_gradient_is_that_of_a_tape(units):
   assert q.shape == [10]
   want = tape.gradient(q, a)
   assert np.linalg.norm(want, axis=1).min() > 0.01
-  np.testing.assert_allclose(c.action_gradient(s, a), want, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    c.action_gradient(c.hidden(s, a), a.shape[-1]), want, rtol=1e-5, atol=1e-6
+  )
 
 
 def test_action_gradient_is_trained_through_as_through_a_second_tape():
@@ -188,7 +190,7 @@ def test_action_gradient_is_trained_through_as_through_a_second_tape():
   c = Critic(4, 3, (16, 12), Rng(1))
   s, a = tf.constant(random(10, 4)), tf.constant(random(10, 3, seed=1))
   with tf.GradientTape() as tape:
-    ours = tf.reduce_sum(tf.square(c.action_gradient(s, a)))
+    ours = tf.reduce_sum(tf.square(c.action_gradient(c.hidden(s, a), a.shape[-1])))
   with tf.GradientTape() as outer:
     with tf.GradientTape() as inner:
       inner.watch(a)

@@ -221,7 +221,7 @@ def test_the_state_of_a_rollout_is_taken_up_by_another_bit_for_bit():
 
   def make():
     env = environments.make_batch('Hopper-v2', 3, 4)
-    return rollouts.Rollout(env, compiled(policy, 3, 4, rng.ACT))
+    return rollouts.Rollout(env, compiled([policy], 3, 4, rng.ACT))
 
   def advance(rollout, n):
     # Rows come and go, as the stretches of a collection do.
@@ -237,6 +237,10 @@ def test_the_state_of_a_rollout_is_taken_up_by_another_bit_for_bit():
 
 
 # --- Evaluation -----------------------------------------------------------------------------------
+
+
+def evaluate(policy, step, seed):
+  return Evaluator('Pendulum-v1', {'main': policy}, 3, seed).run(step)['main']
 
 
 def plain_returns(env_name, act, seed, step, n):
@@ -256,16 +260,18 @@ def plain_returns(env_name, act, seed, step, n):
 @pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Hopper-v2'])
 def test_returns_are_those_of_a_plain_loop(env_name):
   policy = spring(env_name)
-  returns = Evaluator(env_name, policy, 4, seed=3).run(500)
+  evaluator = Evaluator(env_name, {'main': policy, 'again': policy}, 4, seed=3)
+  returns, again = evaluator.run(500).values()
   expect = plain_returns(env_name, lambda s: policy.act(s, Rng(0)).numpy(), 3, 500, 4)
   np.testing.assert_allclose(returns, expect, rtol=1e-12)
+  np.testing.assert_array_equal(again, returns)  # for both had the same starts
   assert len(set(returns)) == 4
 
 
 def test_returns_of_an_actor_are_those_of_a_plain_loop():
   policy = actor_policy('Pendulum-v1', mode=True)
   act = tf.function(lambda s: policy.act(s, Rng(0)), autograph=False)
-  returns = Evaluator('Pendulum-v1', policy, 3, seed=0).run(7)
+  returns = evaluate(policy, 7, seed=0)
   expect = plain_returns('Pendulum-v1', lambda s: act(tf.constant(s)).numpy(), 0, 7, 3)
   # A product of another size may round in another way.
   np.testing.assert_allclose(returns, expect, rtol=1e-3)
@@ -274,31 +280,33 @@ def test_returns_of_an_actor_are_those_of_a_plain_loop():
 @pytest.mark.parametrize('mode', [True, False])
 def test_an_evaluation_is_a_function_of_seed_and_step(mode):
   policy = actor_policy('Pendulum-v1', mode)
-  evaluator = Evaluator('Pendulum-v1', policy, 3, seed=1)
-  returns = evaluator.run(10)
-  assert returns.shape == (3,)
-  others = evaluator.run(20), Evaluator('Pendulum-v1', policy, 3, seed=2).run(10)
+  evaluator = Evaluator('Pendulum-v1', {'main': policy}, 3, seed=1)
+  returns = evaluator.run(10)['main']
+  assert returns.shape == (3,) and evaluator.n_steps == 600
+  others = evaluator.run(20)['main'], evaluate(policy, 10, seed=2)
   # Asked again, after others and by another evaluator.
-  np.testing.assert_array_equal(evaluator.run(10), returns)
-  np.testing.assert_array_equal(Evaluator('Pendulum-v1', policy, 3, seed=1).run(10), returns)
+  np.testing.assert_array_equal(evaluator.run(10)['main'], returns)
+  np.testing.assert_array_equal(evaluate(policy, 10, seed=1), returns)
   for other in others:
     assert not set(other) & set(returns)
 
 
 def test_an_evaluation_sees_the_policy_as_it_is_now():
   policy = actor_policy('Pendulum-v1', mode=True)
-  evaluator = Evaluator('Pendulum-v1', policy, 3, seed=1)
-  before = evaluator.run(0)
+  evaluator = Evaluator('Pendulum-v1', {'main': policy}, 3, seed=1)
+  before = evaluator.run(0)['main']
   for variable in policy.variables():
     variable.assign(-2 * variable)
-  assert np.all(evaluator.run(0) != before)
+  assert np.all(evaluator.run(0)['main'] != before)
 
 
-def test_the_tick_counts_the_episodes_that_are_over():
-  ticks = []
-  Evaluator('Hopper-v2', random_policy('Hopper-v2'), 5, seed=0).run(0, ticks.append)
-  assert ticks == sorted(ticks) and ticks[0] == 0 and ticks[-1] == 5
-  assert len(set(ticks)) > 2
+def test_policies_side_by_side_do_as_each_alone():
+  policies = {'spring': spring('Hopper-v2'), 'random': random_policy('Hopper-v2')}
+  together = Evaluator('Hopper-v2', policies, 5, seed=0).run(3)
+  assert list(together) == ['spring', 'random']
+  for name, policy in policies.items():
+    alone = Evaluator('Hopper-v2', {name: policy}, 5, seed=0).run(3)[name]
+    np.testing.assert_allclose(together[name], alone, rtol=1e-6)
 
 
 # --- Online ---------------------------------------------------------------------------------------
