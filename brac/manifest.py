@@ -3,8 +3,9 @@
 python -m brac.manifest
 python -m brac.manifest --ship=.../agent_behavior --commit=4180251 --command='python -m brac...'
 
-The manifest says of each policy what made it and what it returns; its check fails where a file is
-missing, not listed or not the listed one, and where a policy does not load or returns something else.
+The manifest says of each policy what made it and what it returns. The check fails where a file is
+missing, not listed or not the one that is listed, and where a policy does not load or does not
+return what it should.
 """
 
 import hashlib
@@ -39,8 +40,8 @@ MANIFEST = 'MANIFEST.json'
 _EPISODES, _SEED = 20, 0
 _ABOUT = (
   f'Returns are the mean and the standard deviation (of the population) over {_EPISODES} episodes, '
-  f'evaluation seed {_SEED}: of the mode of the policy, as evaluations are, and of samples of it, as '
-  'data are collected. `python -m brac.manifest` checks all of this.'
+  f'evaluation seed {_SEED}: of the mode of the policy, as evaluations are, and of samples of it, '
+  'as data are collected. `python -m brac.manifest` checks all of this.'
 )
 # What the published files hold; the optimisers and the seed of a run are not among it.
 _KEPT = {

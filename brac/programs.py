@@ -104,8 +104,6 @@ def _parse_gin() -> None:
   # Binding a name needs the module that has it.
   from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
 
-  for folder in _preset_folders():
-    gin.add_config_file_search_path(folder)
   for source, parse in [
     *((_gin_file(path), gin.parse_config_file) for path in FLAGS.gin_file),
     *((binding, gin.parse_config) for binding in FLAGS.gin_bindings),
@@ -158,17 +156,13 @@ def agent() -> Tuple[str, str]:
   return agent_name, _preset.get('name', agent_name)
 
 
-def _preset_folders() -> List[str]:
-  configs = project_folder('configs')
-  return [configs, os.path.dirname(configs)]  # for kl_vp.gin and for configs/kl_vp.gin
-
-
 def _gin_file(path: str) -> str:
   """The file that a `--gin_file` names: as it stands, or among the project's."""
-  for folder in ('', *_preset_folders()):
-    if os.path.isfile(os.path.join(folder, path)):
-      return os.path.join(folder, path)
-  presets = [name for name in sorted(os.listdir(_preset_folders()[0])) if name.endswith('.gin')]
+  configs = project_folder('configs')
+  for place in ('', configs, os.path.dirname(configs)):  # the last for configs/kl_vp.gin
+    if os.path.isfile(os.path.join(place, path)):
+      return os.path.join(place, path)
+  presets = [name for name in sorted(os.listdir(configs)) if name.endswith('.gin')]
   near = _nearest(os.path.basename(path), presets)
   raise UserError(f'--gin_file {path}: there is no such file, nor a preset of that name{near}')
 

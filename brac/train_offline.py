@@ -28,7 +28,7 @@ flags.DEFINE_enum(
   'agent_name',
   'sac',
   programs.AGENT_NAMES,
-  'The algorithm, where no preset (a --gin_file) has one.',
+  'The algorithm, unless a preset says it.',
 )
 flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym environment, the data's.")
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
