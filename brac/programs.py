@@ -7,10 +7,11 @@ import os
 import re
 import sys
 import warnings
-from typing import Callable, Iterable, List, NoReturn, Optional
+from typing import Callable, Iterable, List, NoReturn, Optional, Tuple
 
 from absl import app, flags, logging
 
+from brac.data_config import project_folder
 from brac.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -24,7 +25,11 @@ def define_run_flags() -> None:
   """Defines the flags that every run has."""
   flags.DEFINE_integer('seed', 0, 'Seeds everything that draws a random number.', lower_bound=0)
   flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
-  flags.DEFINE_multi_string('gin_file', [], 'A gin config file; may be given several times.')
+  flags.DEFINE_multi_string(
+    'gin_file',
+    [],
+    "A gin config file, or one of the project's configs by its name; may be given several times.",
+  )
   flags.DEFINE_multi_string(
     'gin_bindings',
     [],
@@ -101,17 +106,20 @@ def _parse_gin() -> None:
   # Binding a name needs the module that has it.
   from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
 
-  for path in FLAGS.gin_file:
-    if not os.path.isfile(path):
-      raise UserError(f'--gin_file {path}: there is no such file')
   for source, parse in [
-    *((path, gin.parse_config_file) for path in FLAGS.gin_file),
+    *((_gin_file(path), gin.parse_config_file) for path in FLAGS.gin_file),
     *((binding, gin.parse_config) for binding in FLAGS.gin_bindings),
   ]:
     try:
       parse(source)
     except Exception as error:  # a gin file may import what raises anything
       raise UserError(_gin_error(source, str(error).strip())) from error
+    # Taken out again, for the next file to show whether it names an agent too.
+    bound = gin.config._CONFIG.get(('', 'brac.train_eval_offline.train_eval_offline'), {})
+    if 'agent_name' in bound:
+      _preset['agent_name'] = bound.pop('agent_name')
+      if parse is gin.parse_config_file:
+        _preset['name'] = os.path.splitext(os.path.basename(source))[0]
   try:
     gin.finalize()
   except ValueError as error:
@@ -122,6 +130,43 @@ def _parse_gin() -> None:
     for name in bindings:
       if name not in names:
         raise UserError(f'gin: {selector} has no parameter {name!r}{_nearest(name, names)}')
+
+
+# What the gin files say of the run itself: its `agent_name`, and the `name` of the file with it.
+_preset = {}
+
+
+def agent() -> Tuple[str, str]:
+  """The agent of a run, and its name in the run's folder.
+
+  Both are `--agent_name`, unless a gin file binds `train_eval_offline.agent_name`. Such a file is a
+  preset, and its own name without `.gin` is the second: so that `kl_vp.gin` and `kl_pr.gin`, which
+  are of one agent, have folders of their own.
+
+  Raises:
+    UserError: there is no such agent, or the flag names another than the preset.
+  """
+  agent_name = _preset.get('agent_name', FLAGS.agent_name)
+  if agent_name not in AGENT_NAMES:
+    hint = _nearest(str(agent_name), AGENT_NAMES)
+    raise UserError(f'gin: train_eval_offline.agent_name: unknown agent {agent_name!r}{hint}')
+  if FLAGS['agent_name'].present and FLAGS.agent_name != agent_name:
+    raise UserError(
+      f'--agent_name {FLAGS.agent_name}: gin binds train_eval_offline.agent_name to '
+      f'{agent_name!r}; leave the flag out'
+    )
+  return agent_name, _preset.get('name', agent_name)
+
+
+def _gin_file(path: str) -> str:
+  """The file that a `--gin_file` names: as it stands, or among the project's."""
+  configs = project_folder('configs')
+  for place in ('', configs, os.path.dirname(configs)):  # the last for configs/kl_vp.gin
+    if os.path.isfile(os.path.join(place, path)):
+      return os.path.join(place, path)
+  presets = [name for name in sorted(os.listdir(configs)) if name.endswith('.gin')]
+  near = _nearest(os.path.basename(path), presets)
+  raise UserError(f'--gin_file {path}: there is no such file, nor a preset of that name{near}')
 
 
 def _gin_error(source: str, message: str) -> str:

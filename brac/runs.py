@@ -218,6 +218,12 @@ def lock(folder: str) -> IO:
   return handle
 
 
+def kept_settings(path: str) -> Dict[str, str]:
+  """The settings that are kept in the checkpoint at a path; none in one that has no such."""
+  reader = checkpoints.Reader(path)
+  return json.loads(reader.read('settings')) if 'settings' in reader.shapes else {}
+
+
 # Gin parameters that a run may go on with other values of.
 _NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
 
@@ -232,8 +238,7 @@ class Settings:
   def __init__(self, **flags):
     """Takes the flags that matter; the gin parameters are those used so far."""
     self._now = {'version': brac.__version__, **{f'--{k}': repr(v) for k, v in flags.items()}}
-    text = gin.operative_config_str().replace('\\\n', '')
-    for line in text.splitlines():
+    for line in gin.operative_config_str(max_line_length=10**9).splitlines():  # a line each
       if line.strip() and not line.startswith('#'):
         name, value = map(str.strip, line.split('=', 1))
         if name.rpartition('.')[2] not in _NO_NUMBER_DEPENDS_ON:
@@ -246,10 +251,9 @@ class Settings:
     Raises:
       UserError: they are others, and that is not allowed; the message lists the differences.
     """
-    reader = checkpoints.Reader(path)
-    if 'settings' not in reader.shapes:
+    then = kept_settings(path)
+    if not then:
       return
-    then = json.loads(reader.read('settings'))
     changes = [
       f'{name} was {then.get(name, "not there")}, is {self._now.get(name, "not there")}'
       for name in sorted(then.keys() | self._now.keys())

@@ -15,8 +15,8 @@ from brac.training import Schedule, train
 
 @gin.configurable(
   denylist=[
-    'log_dir', 'data_file', 'agent_name', 'env_name', 'n_train', 'total_train_steps',
-    'n_eval_episodes', 'seed', 'allow_changed_config',
+    'log_dir', 'data_file', 'env_name', 'n_train', 'total_train_steps', 'n_eval_episodes', 'seed',
+    'allow_changed_config',
   ]
 )  # fmt: skip
 def train_eval_offline(
@@ -46,7 +46,8 @@ def train_eval_offline(
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
-  The first block of arguments are the program's flags. Of the rest, which gin binds:
+  The first block of arguments are the program's flags; a preset, a gin file, may bind
+  `agent_name`. Of the rest, which gin binds:
 
   Args:
     shuffle_steps: the data is cut into blocks of so many transitions, whose order is drawn, before

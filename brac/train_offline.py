@@ -1,11 +1,12 @@
 """Trains an agent on a stored dataset.
 
 Leaves {root_dir}/{ENV}/{DATA_NAME}/n{N_TRAIN}/{AGENT}/{SUB_DIR}/{SEED}/ with checkpoints,
-TensorBoard event files and results.csv. Started again on such a folder it goes
-on from its last save.
+TensorBoard event files and results.csv; with a preset, as by --gin_file=kl_vp.gin, its name stands
+in the place of {AGENT}. Started again on such a folder it goes on from its last save.
 """
 
 import os
+import shlex
 
 from absl import flags
 
@@ -23,25 +24,28 @@ flags.DEFINE_string(
 flags.DEFINE_string('data_sub_dir', '0', 'The --sub_dir that the data was collected with.')
 flags.DEFINE_string('data_name', 'eps1', 'The --data_name that the data was collected with.')
 flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.")
-flags.DEFINE_enum('agent_name', 'sac', programs.AGENT_NAMES, 'The algorithm.')
+flags.DEFINE_enum(
+  'agent_name',
+  'sac',
+  programs.AGENT_NAMES,
+  'The algorithm, unless a preset says it.',
+)
 flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym environment, the data's.")
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
 flags.DEFINE_integer('n_train', 1000000, 'How many of the transitions are used.', lower_bound=1)
 
 
 def main() -> None:
-  from brac import train_eval_offline
+  from brac import clones, train_eval_offline
 
+  agent_name, run_name = programs.agent()
+  root_dir, sub_dir = programs.folder(FLAGS.root_dir), programs.sub_dir(FLAGS.sub_dir)
+  data = os.path.join(FLAGS.env_name, FLAGS.data_name, f'n{FLAGS.n_train}')
+  log_dir = os.path.join(root_dir, data, run_name, sub_dir, str(FLAGS.seed))
+  if agent_name == 'brac_primal':
+    clones.bind(log_dir, clones.places(root_dir, data, sub_dir, FLAGS.seed), _clone_command())
   train_eval_offline.train_eval_offline(
-    log_dir=os.path.join(
-      programs.folder(FLAGS.root_dir),
-      FLAGS.env_name,
-      FLAGS.data_name,
-      f'n{FLAGS.n_train}',
-      FLAGS.agent_name,
-      programs.sub_dir(FLAGS.sub_dir),
-      str(FLAGS.seed),
-    ),
+    log_dir=log_dir,
     data_file=os.path.join(
       programs.folder(FLAGS.data_root_dir),
       FLAGS.env_name,
@@ -49,7 +53,7 @@ def main() -> None:
       FLAGS.data_sub_dir,
       FLAGS.data_file_name,
     ),
-    agent_name=FLAGS.agent_name,
+    agent_name=agent_name,
     env_name=FLAGS.env_name,
     n_train=FLAGS.n_train,
     total_train_steps=FLAGS.total_train_steps,
@@ -57,6 +61,15 @@ def main() -> None:
     seed=FLAGS.seed,
     allow_changed_config=FLAGS.allow_changed_config,
   )
+
+
+def _clone_command() -> str:
+  """The command that clones the behavior policy of the data that the flags name."""
+  always = ('env_name', 'data_name', 'n_train')
+  names = (*always, 'root_dir', 'data_root_dir', 'data_sub_dir', 'data_file_name', 'seed')
+  given = [FLAGS[name].serialize() for name in names if name in always or FLAGS[name].present]
+  program = ['python', '-m', 'brac.train_offline', '--gin_file=bc.gin']
+  return shlex.join([*program, *given, '--total_train_steps=300000'])
 
 
 if __name__ == '__main__':

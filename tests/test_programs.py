@@ -654,6 +654,58 @@ def test_gin_files_and_bindings_are_taken_together(finish, world, tmp_path):
   assert 'bc_agent.Agent.alpha_entropy = 0.75' in operative
 
 
+# --- Presets --------------------------------------------------------------------------------------
+
+
+def preset_args(world, root, preset, *args, steps=2):
+  # The launcher's folder is neither the project's nor has a folder configs.
+  return (
+    *('train_offline', f'--gin_file={preset}', '--env_name=Pendulum-v1', '--data_name=randwalk'),
+    *(f'--root_dir={root}', f'--data_root_dir={world / "data"}', '--n_train=1000'),
+    *('--n_eval_episodes=1', f'--total_train_steps={steps}', *args),
+  )
+
+
+def test_a_preset_names_the_run_and_finds_the_clone_that_it_keeps(finish, world, tmp_path):
+  root = tmp_path / 'a folder whose name is long enough for gin to break it over several lines'
+  finish(preset_args(world, root, 'bc.gin'))
+  clone = offline_dir(root, 'bc') / 'agent_behavior'
+  mine = tmp_path / 'kl_strong.gin'
+  mine.write_text(f"include '{_ROOT}/configs/kl_vp.gin'\nbrac_primal_agent.Agent.alpha = 3.0\n")
+  runs = finish(
+    preset_args(world, root, 'configs/kl_vp.gin', '--seed=3'),
+    preset_args(world, root, 'mmd_pr.gin', '--sub_dir=x', '--agent_name=brac_primal'),
+    preset_args(world, root, mine),
+  )
+  for run in runs:
+    assert f'the behavior policy is {clone}\n' in run.stderr
+  kl_vp = offline_dir(root, 'kl_vp', seed=3)
+  for folder in (kl_vp, offline_dir(root, 'mmd_pr', sub_dir='x'), offline_dir(root, 'kl_strong')):
+    assert checkpoint_names(folder) == ['agent']
+  assert 'alpha = 3.0\n' in (offline_dir(root, 'kl_strong') / 'operative_config.gin').read_text()
+
+  # A nearer clone is for runs that begin.
+  finish(preset_args(world, root, 'bc.gin', '--seed=3'))
+  again = [
+    preset_args(world, root, 'kl_vp.gin', '--seed=3', steps=4),
+    preset_args(world, root, 'kl_pr.gin', '--seed=3'),
+  ]
+  going_on, other = finish(*again)
+  assert f'the behavior policy is {clone}\n' in going_on.stderr
+  assert values(kl_vp / 'agent')['global_step'] == 4
+  own = offline_dir(root, 'bc', seed=3) / 'agent_behavior'
+  assert f'the behavior policy is {own}\n' in other.stderr
+
+
+def test_the_last_of_several_presets_counts(finish, world, tmp_path):
+  more = tmp_path / 'more.gin'
+  more.write_text('train_eval_offline.discount = 0.5\n')
+  finish(preset_args(world, tmp_path, 'sac.gin', '--gin_file=bc.gin', f'--gin_file={more}'))
+  folder = offline_dir(tmp_path, 'bc')
+  assert checkpoint_names(folder) == ['agent', 'agent_behavior']
+  assert 'discount = 0.5\n' in (folder / 'operative_config.gin').read_text()
+
+
 # --- Seeds ----------------------------------------------------------------------------------------
 
 
@@ -952,7 +1004,20 @@ OFFLINE = [
   (gin("sac_agent.Agent.target_entropy='low'"), ['target_entropy', "'low'"]),
   (gin("physics.backend='bullet'"), ['physics.backend', "'bullet'"]),
   # Agents.
-  (['--agent_name=brac_primal'], ['behavior_ckpt_file', '--agent_name=bc']),
+  (
+    ['--agent_name=brac_primal', '--seed=2'],
+    [
+      'behavior_ckpt_file',
+      'n1000/bc/0/2/agent_behavior or ',
+      'python -m brac.train_offline --gin_file=bc.gin --env_name=Pendulum-v1 --data_name=randwalk '
+      '--n_train=1000 --root_dir=',
+      '--data_root_dir={world}/data --seed=2 --total_train_steps=300000',
+    ],
+  ),
+  # Presets.
+  (['--gin_file=kl_vq.gin'], ['--gin_file kl_vq.gin: there is no such file', "'kl_vp.gin'?"]),
+  (['--gin_file=kl_vp.gin'], ['--agent_name sac', "'brac_primal'", 'leave the flag out']),
+  (gin("train_eval_offline.agent_name='brac_primol'"), ["'brac_primol'", "'brac_primal'?"]),
   (primal('policies/pendulom'), ['no behavior policy at {world}/policies/pendulom', 'pendulum']),
   (primal('policies/cheetah'), ['does not fit', '17-8-12', '3-8-2']),
   (primal('data/Pendulum-v1/randwalk/0/data'), ['holds no policy']),
