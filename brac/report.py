@@ -422,7 +422,7 @@ def main() -> None:
   legend = (
     f'mean ± standard deviation over (seeds) of the mean return of the last {FLAGS.last} '
     "evaluations; main: the policy's mode; max_q: of 10 samples the one with the largest Q, as the "
-    'papers test BEAR and BRAC; behavior data: over whole episodes; by step: weighted by their steps'
+    'papers test BEAR and BRAC; behavior data: over whole episodes; by step: weighted by steps'
   )
   aggregate_title = (
     'interquartile mean over tasks (environments and data) and seeds of the return relative to the '

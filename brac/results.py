@@ -37,8 +37,8 @@ def read_progress(folder: str) -> Optional[Tuple[int, int]]:
     raise ValueError(f'{PROGRESS} cannot be read') from error
 
 
-def is_finished(folder: str, total_train_steps: int) -> bool:
-  """Whether a run has come to its end, and so far as a number of steps."""
+def is_finished(folder: str, total_train_steps: int = 0) -> bool:
+  """Whether a run has come to its end, and as far as a number of steps."""
   try:
     step, total = read_progress(folder) or (0, 1)
   except ValueError:

@@ -2,8 +2,8 @@
 
 For each environment and data: collects the data if it is not there, trains the clone that BRAC's
 primal divergences are of, then the other presets. What is finished is skipped, what was interrupted
-goes on. A run that fails does not stop the others: it is named at the end with its log, and the exit
-status is 1. Ctrl-C or SIGTERM lets all runs save and stops them; the same command goes on.
+goes on. A run that fails does not stop the others: it is named at the end with its log, and the
+exit status is 1. Ctrl-C or SIGTERM lets all runs save and stops them; the same command goes on.
 """
 
 import difflib
@@ -87,14 +87,11 @@ def plan() -> Tuple[List[Job], int]:
   from brac import checkpoints
 
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
-  # The flag is a folder here, and is given on only where it was given.
   config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
   presets = {name: _config(config_dir, name, '.gin') for name in FLAGS.presets}
   primal = {name for name, path in presets.items() if _is_primal(path)}
-  try:
-    seeds = list(dict.fromkeys(map(int, FLAGS.seeds)))
-  except ValueError:
-    raise UserError(f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers') from None
+  if not all(seed.isdigit() for seed in FLAGS.seeds):
+    raise UserError(f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers')
   given = [f'--gin_bindings={binding}' for binding in FLAGS.gin_bindings]
   jobs: Dict[str, Job] = {}
   finished = set()
@@ -132,15 +129,11 @@ def plan() -> Tuple[List[Job], int]:
       return ''
     needs = [collection(env_name, data_name)]
     if preset in primal:
-      # train_offline takes the clone of the run's own seed before that of seed 0, and the user's
-      # before the shipped one; where none of them is made here nor begun, the shipped one is taken.
-      clone_seed = seed if 'bc' in presets else 0
-      own = os.path.join(root_dir, data, 'bc', '0', str(clone_seed))
-      shipped = os.path.join(project_folder('trained_policies'), data, 'bc', '0', '0')
-      if 'bc' in presets or os.path.isdir(own) or not checkpoints.exists(
-        os.path.join(shipped, 'agent_behavior')
-      ):  # fmt: skip
-        needs.append(training(env_name, data_name, 'bc', clone_seed))
+      # train_offline takes the clone of the run's own seed before that of seed 0.
+      if 'bc' in presets:
+        needs.append(training(env_name, data_name, 'bc', seed))
+      elif not _has_clone(root_dir, data):
+        needs.append(training(env_name, data_name, 'bc', 0))
     return job(
       env_name, data_name, f'{preset} {seed}', needs, 'brac.train_offline',
       f'--gin_file={presets.get(preset) or _config(config_dir, preset, ".gin")}',
@@ -149,7 +142,7 @@ def plan() -> Tuple[List[Job], int]:
       f'--n_eval_episodes={FLAGS.n_eval_episodes}', *given,
     )  # fmt: skip
 
-  for seed in seeds:
+  for seed in dict.fromkeys(map(int, FLAGS.seeds)):
     for env_name in FLAGS.env_names:
       for data_name in FLAGS.data_names:
         for preset in presets:
@@ -165,6 +158,23 @@ def _config(folder: str, name: str, ending: str) -> str:
     near = difflib.get_close_matches(name, names, 1, 0.3)
     raise UserError(f'there is no {path}' + (f'; did you mean {near[0]!r}?' if near else ''))
   return path
+
+
+def _has_clone(root_dir: str, data: str) -> bool:
+  """Whether there is a clone of seed 0, trained to its end or shipped.
+
+  As train_offline takes the user's own before the shipped one, a half trained one does not do; one
+  that tells nothing of its training was put there, or is an older version's.
+  """
+  from brac import checkpoints
+
+  own, shipped = (
+    os.path.join(root, data, 'bc', '0', '0')
+    for root in (root_dir, project_folder('trained_policies'))
+  )
+  if checkpoints.exists(os.path.join(own, 'agent_behavior')):
+    return results.is_finished(own) or not os.path.exists(os.path.join(own, results.PROGRESS))
+  return checkpoints.exists(os.path.join(shipped, 'agent_behavior'))
 
 
 def _is_primal(preset: str) -> bool:
