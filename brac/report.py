@@ -272,12 +272,11 @@ class Report:
       if run.status == 'broken':
         notes.append(f'broken: {place}: {run.fault}')
       elif run.status == 'unfinished':
-        n = min(self.last, len(run.steps))
-        so_far = ', '.join(f'{p} {shown(final(run, p, n))}' for p in run.returns) if n else 'none'
+        far = ', '.join(f'{p} {shown(final(run, p, self.last))}' for p in run.returns if run.steps)
         at = max(run.step, *run.steps[-1:], 0)
         notes.append(
           f'unfinished: {place}: step {at} of {run.total}{"" if run.told else " (?)"}; '
-          f'last {n} evaluations so far: {so_far}'
+          + (f'so far {far}' if far else 'no evaluation so far')
         )
     few = {(r.algorithm, len(r.steps)) for r in self.runs if r.status == 'finished'}
     few = [f'{name} ({n})' for name, n in sorted(few) if n < self.last]
