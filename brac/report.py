@@ -2,8 +2,8 @@
 
 A number is the mean ± standard deviation over seeds (divided by n) of a run's mean return in its
 last evaluations, of the runs that are finished. There is a row for each policy that was evaluated:
-`main` is the policy's mode; `max_q` takes of 10 samples the one with the largest Q, as the papers
-test BEAR and BRAC, and so is their row to compare with the papers.
+`main` is the policy's mode; `max_q` takes of 10 samples the one with the largest Q, as BEAR's paper
+tests it. Compare that one with the papers; of BRAC both are given, side by side.
 
 Prints the tables, and leaves in --output_dir: report.md, {ENV}_n{N}.csv, runs.csv, iqm.csv,
 behavior.csv, and a figure of learning curves for each environment and dataset,
@@ -420,8 +420,8 @@ def main() -> None:
   notes += report.notes(root_dir)
   legend = (
     f'mean ± standard deviation over (seeds) of the mean return of the last {FLAGS.last} '
-    "evaluations; main: the policy's mode; max_q: of 10 samples the one with the largest Q, as the "
-    'papers test BEAR and BRAC; behavior data: over whole episodes; by step: weighted by steps'
+    "evaluations; main: the policy's mode; max_q: of 10 samples the one with the largest Q (BEAR's "
+    'test); behavior data: over whole episodes; by step: weighted by their steps'
   )
   aggregate_title = (
     'interquartile mean over tasks (environments and data) and seeds of the return relative to the '
