@@ -398,3 +398,35 @@ def test_only_whole_episodes_have_returns_and_steps(tmp_path, end, returns, step
 def test_a_dataset_that_does_not_tell_its_episodes_has_none(tmp_path):
   path = save(str(tmp_path), changed(_end=None))
   assert [values.tolist() for values in dataset.episodes(path)] == [[], []]
+
+
+@pytest.fixture(scope='module')
+def published():
+  if not os.path.isdir(_PUBLISHED):
+    pytest.skip(f'no published checkpoints at {_PUBLISHED}')
+  return _PUBLISHED
+
+
+def test_a_published_dataset_loads(published):
+  loaded = dataset.load(os.path.join(published, 'data'), 17, 6)
+  expect = np.load(os.path.join(published, 'expected.npz'))
+  np.testing.assert_array_equal(loaded.reward, expect['data/rewards'])
+  np.testing.assert_array_equal(loaded.s1, expect['data/s1'])
+  np.testing.assert_array_equal(loaded.a2, expect['data/a2'])
+  assert loaded.end.tolist() == [UNKNOWN] * 300 and loaded.end.dtype == np.int8
+  assert loaded.discount.shape == (300,) and set(loaded.discount) <= {0, 1}
+
+
+def test_a_published_dataset_of_another_environment_is_an_error(published):
+  with pytest.raises(UserError, match=r'_s1 is \[300, 17\], the environment has 11 states'):
+    dataset.load(os.path.join(published, 'data'), 11, 3)
+
+
+def test_a_ring_takes_up_a_published_dataset(published):
+  data = Dataset(Transitions.zeros(400, 17, 6), size=0)
+  data.restore(os.path.join(published, 'data'))
+  loaded = dataset.load(os.path.join(published, 'data'), 17, 6)
+  data.add(*(values[0] for values in loaded[:-1]), TERMINAL)
+  assert data.size == 301
+  np.testing.assert_array_equal(data.held()._reward.numpy(), [*loaded.reward, loaded.reward[0]])
+  assert data.held()._end.numpy()[-2:].tolist() == [UNKNOWN, TERMINAL]
