@@ -42,5 +42,5 @@ python -m brac.train_offline --root_dir="$root/learn" --data_root_dir="$root/dat
   --gin_bindings="train_eval_offline.optimizers=(('adam', 1e-3), ('adam', 3e-4), ('adam', 1e-3))"
 
 step "4 of 4: returns"
-python -m brac.report --root_dir="$root/learn" --data_root_dir="$root/data"
+python -m brac.report --root_dir="$root/learn" --data_root_dir="$root/data" --last=5
 printf '\nThe curves: %s --logdir=%q\n' "$(command -v tensorboard)" "$root/learn"

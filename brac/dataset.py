@@ -1,7 +1,7 @@
 """Transitions as the agents read them: a ring of rows in TensorFlow variables."""
 
 import zlib
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -197,17 +197,20 @@ def fingerprint(rows: Transitions) -> str:
   return f'{len(rows.reward)} transitions, crc32 {checksum:08x}'
 
 
-def returns(path: str) -> np.ndarray:
-  """The returns of the whole episodes of the dataset at `path`; none where it does not tell them.
+def episodes(path: str) -> Tuple[np.ndarray, np.ndarray]:
+  """The whole episodes of the dataset at `path`: their returns `[n]` and their steps `[n]`.
+
+  None where it does not tell them.
 
   Raises:
     UserError: there is no dataset.
   """
   reader = checkpoints.Reader(path, 'dataset')
   if 'data/_end' not in reader.shapes:
-    return np.zeros(0)
+    return np.zeros(0), np.zeros(0, int)
   size = int(reader.read('data/_current_size'))
   end, reward = reader.read('data/_end')[:size], reader.read('data/_reward')[:size]
   lasts = np.flatnonzero(end != GOES_ON)
-  totals = np.diff(np.cumsum(reward, dtype=np.float64)[lasts], prepend=0.0)
-  return totals[np.isin(end[lasts], (TERMINAL, TIME_LIMIT))]
+  returns = np.diff(np.cumsum(reward, dtype=np.float64)[lasts], prepend=0.0)
+  whole = np.isin(end[lasts], (TERMINAL, TIME_LIMIT))
+  return returns[whole], np.diff(lasts, prepend=-1)[whole]

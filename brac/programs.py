@@ -42,10 +42,11 @@ def define_run_flags() -> None:
   )
 
 
-def run(main: Callable[[], None]) -> NoReturn:
+def run(main: Callable[[], None], tensorflow: bool = True) -> NoReturn:
   """Runs a program: parses its flags and gin bindings, calls `main`, exits.
 
   A `UserError` becomes one line and exit status 1; what a signal stops exits with 128 + its number.
+  A program without `tensorflow` starts in a moment; it has no gin bindings, and signals end it.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   app.define_help_flags()
@@ -53,7 +54,10 @@ def run(main: Callable[[], None]) -> NoReturn:
     rest = FLAGS(sys.argv)[1:]
     if rest:
       raise UserError(f'{rest[0]!r} is no flag; flags read --name=value')
-    _quiet_imports()
+    if not tensorflow:
+      main()
+      sys.exit(0)
+    quiet_imports()
     _set_threads()
     if 'gin_file' in FLAGS:
       _parse_gin()
@@ -81,7 +85,7 @@ def _say(name: str, error) -> int:
   return 1
 
 
-def _quiet_imports() -> None:
+def quiet_imports() -> None:
   """Keeps TensorFlow's and gym's notices off the terminal; they are not about this program."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # pygame imports it

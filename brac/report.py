@@ -1,84 +1,485 @@
-"""Prints a table of returns for the runs that train_offline left below a folder.
+"""Tables, learning curves and interquartile means of the runs that train_offline left.
 
-A number is the mean ± standard deviation over seeds of a run's mean return in its last evaluations;
-for the data, over its whole episodes.
+A number is the mean ± standard deviation over seeds (divided by n) of a run's mean return in its
+last evaluations, of the runs that are finished. There is a row for each policy that was evaluated:
+`main` is the policy's mode; `max_q` takes of 10 samples the one with the largest Q, as BEAR's paper
+tests it. Compare that one with the papers; of BRAC both are given, side by side.
+
+Prints the tables, and leaves in --output_dir: report.md, {ENV}_n{N}.csv, runs.csv, iqm.csv,
+behavior.csv, and a figure of learning curves for each environment and dataset,
+{ENV}_{DATA}_n{N}.png.
 """
 
-import collections
 import csv
+import math
 import os
-from typing import Dict, Iterator, List, Tuple
+import textwrap
+from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
+import numpy as np
 from absl import flags
 
-from brac import programs
+from brac import programs, results
+from brac.errors import UserError
+from brac.results import Run
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'learn'), 'Where runs are kept.')
-flags.DEFINE_string('data_root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are.')
+flags.DEFINE_string(
+  'data_root_dir',
+  os.path.join(programs.ROOT, 'data'),
+  'Where datasets are. What behavior.csv in --output_dir tells of one stands in where it is gone.',
+)
 flags.DEFINE_string('data_sub_dir', '0', 'The --sub_dir that the data was collected with.')
 flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.")
-flags.DEFINE_integer('last', 5, 'How many of the last evaluations are averaged.', lower_bound=1)
+flags.DEFINE_string('output_dir', None, 'Where the files go; {root_dir}/report by default.')
+flags.DEFINE_integer('last', 10, 'How many of the last evaluations are averaged.', lower_bound=1)
+
+Rows = List[List[str]]
+Task = Tuple[str, str, str]  # environment, data, n{N}
+
+ABSENT = '-'
+# Okabe and Ito's colours, which people with any colour vision tell apart.
+BLUE, VERMILION, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
 
 
-def find_runs(root_dir: str) -> Iterator[Tuple[Tuple[str, ...], str]]:
-  """`((env, data, n_train, agent, sub_dir, seed), results.csv)` of the runs below a folder."""
-  for folder, _, files in sorted(os.walk(root_dir)):
-    place = tuple(os.path.relpath(folder, root_dir).split(os.sep))
-    if 'results.csv' in files and len(place) == 6:
-      yield place, os.path.join(folder, 'results.csv')
+# --- The data's own return ------------------------------------------------------------------------
 
 
-def last_returns(path: str, last: int) -> Dict[str, float]:
-  """The mean of the last evaluations of each policy in a `results.csv`; none in an empty one."""
+class Behavior(NamedTuple):
+  """The returns of a dataset's whole episodes."""
+
+  mean: float
+  std: float
+  by_step: float  # the mean with each episode weighted by its steps: of what batches are drawn from
+  episodes: int
+
+
+def read_behavior(path: str) -> Dict[Tuple[str, str], Behavior]:
+  """What `write_behavior` left, by environment and data; raises ValueError where it is damaged."""
+  if not os.path.exists(path):
+    return {}
   with open(path, newline='') as f:
-    rows = list(csv.DictReader(f))[-last:]
-  names = [name for name in (rows[0] if rows else {}) if name != 'step']
-  return {name: sum(float(row[name]) for row in rows) / len(rows) for name in names}
+    return {
+      (row['env'], row['data']): Behavior(
+        *(float(row[k]) for k in ('mean', 'std', 'mean by step')), int(row['episodes'])
+      )
+      for row in csv.DictReader(f)
+      if not any(value is None for value in row.values())
+    }
 
 
-def table(rows: List[List[str]]) -> str:
+def write_behavior(path: str, behavior: Dict[Tuple[str, str], Behavior]) -> None:
+  header = ['env', 'data', 'mean', 'std', 'mean by step', 'episodes']
+  write_csv(path, [header, *([*place, *values] for place, values in sorted(behavior.items()))])
+
+
+def measure_behavior(path: str) -> Behavior:
+  """Of the dataset at a path.
+
+  Raises:
+    UserError: there is none, or it does not tell its episodes.
+  """
+  from brac import dataset
+
+  returns, steps = dataset.episodes(path)
+  if not len(returns):
+    raise UserError(f'dataset {path} tells of no whole episode')
+  by_step = np.average(returns, weights=steps)
+  return Behavior(float(returns.mean()), float(returns.std()), float(by_step), len(returns))
+
+
+# --- Numbers --------------------------------------------------------------------------------------
+
+
+def final(run: Run, policy: str, last: int) -> float:
+  """The mean return in the last evaluations of a run."""
+  return float(np.mean(run.returns[policy][-last:]))
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+  """The interquartile mean over the last axis: a quarter of the scores goes at either end."""
+  n = scores.shape[-1]
+  return np.sort(scores, axis=-1)[..., n // 4 : n - n // 4].mean(axis=-1)
+
+
+def iqm_interval(
+  strata: Sequence[np.ndarray], repetitions: int = 10000
+) -> Tuple[float, float, float]:
+  """The interquartile mean of the scores of several tasks, and its 95 % stratified bootstrap.
+
+  Agarwal et al., Deep RL at the Edge of the Statistical Precipice, arXiv 2108.13264: seeds are
+  drawn with replacement within each task. This is what the library rliable 1.2.0 computes; not used
+  here because on Python 3.11 with these pins it fails at its import (arch 7.2 and pandas 3), wants
+  equally many seeds of each task, cannot be seeded, and brings 300 MB of packages.
+
+  Args:
+    strata: the scores of each task's seeds, `[n_seeds]`.
+    repetitions: how often seeds are drawn.
+  """
+  random = np.random.default_rng(0)
+  drawn = [random.choice(scores, (repetitions, len(scores))) for scores in strata]
+  low, high = np.percentile(iqm(np.concatenate(drawn, axis=1)), [2.5, 97.5])
+  return float(iqm(np.concatenate(strata))), float(low), float(high)
+
+
+def score(value: float, data: float) -> float:
+  """A return in units of the data's: 1 is as good as the data, also where returns are negative."""
+  return 1 + (value - data) / abs(data)
+
+
+# --- Tables ---------------------------------------------------------------------------------------
+
+
+def shown(x: float) -> str:
+  return f'{x:.0f}' if abs(x) >= 100 else f'{x:.1f}'
+
+
+def text(rows: Rows) -> str:
   """Rows of cells, the first column to the left and the others to the right."""
   widths = [max(map(len, column)) for column in zip(*rows)]
   lines = []
-  for row in rows:
-    first, *others = [
-      cell.rjust(width) if k else cell.ljust(width)
-      for k, (cell, width) in enumerate(zip(row, widths))
-    ]
-    lines.append('  '.join([first, *others]).rstrip())
+  for first, *others in rows:
+    cells = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:]))]
+    lines.append('  '.join(cells).rstrip())
   return '\n'.join(lines)
 
 
+def markdown(rows: Rows) -> str:
+  head, *body = (f'| {" | ".join(row)} |' for row in rows)
+  return '\n'.join([head, '| --- |' + ' ---: |' * (len(rows[0]) - 1), *body])
+
+
+def write_csv(path: str, rows: Iterable[Sequence]) -> None:
+  with open(path, 'w', newline='') as f:
+    csv.writer(f).writerows(rows)
+
+
+class Cell(NamedTuple):
+  """The runs of an algorithm on a dataset, in numbers of one policy."""
+
+  values: Tuple[float, ...]  # of the finished runs
+  unfinished: int
+  broken: int
+  guessed: bool  # whether a finished run does not say itself that it is
+
+  def __str__(self) -> str:
+    parts = []
+    if self.values:
+      spread = f' ± {shown(np.std(self.values))}' if len(self.values) > 1 else ''
+      mark = '?' if self.guessed else ''
+      parts.append(f'{shown(np.mean(self.values))}{spread} ({len(self.values)}){mark}')
+    parts += [f'{n} {what}' for what in ('unfinished', 'broken') if (n := getattr(self, what))]
+    return ', '.join(parts) or ABSENT
+
+  def numbers(self) -> list:
+    mean = [np.mean(self.values), np.std(self.values)] if self.values else ['', '']
+    return [*mean, len(self.values), self.unfinished, self.broken]
+
+
+NUMBERS = ('mean', 'std', 'seeds', 'unfinished', 'broken')
+
+
+class Report:
+  """All runs of a tree, grouped."""
+
+  def __init__(self, runs: List[Run], behavior: Dict[Tuple[str, str], Behavior], last: int):
+    self.runs, self.behavior, self.last = runs, behavior, last
+    self.tasks = sorted({run.task for run in runs})
+    self.algorithms = sorted({run.algorithm for run in runs})
+    # Where no run of an algorithm can be read, it has a row without a policy's name.
+    self._policies = {
+      name: list(dict.fromkeys(p for run in runs if run.algorithm == name for p in run.returns))
+      or ['']
+      for name in self.algorithms
+    }
+
+  def of(self, task: Task, algorithm: str) -> List[Run]:
+    return [run for run in self.runs if (run.task, run.algorithm) == (task, algorithm)]
+
+  def cell(self, task: Task, algorithm: str, policy: str) -> Cell:
+    runs = self.of(task, algorithm)
+    done = [run for run in runs if run.status == 'finished' and policy in run.returns]
+    return Cell(
+      tuple(final(run, policy, self.last) for run in done),
+      sum(run.status == 'unfinished' for run in runs),
+      sum(run.status == 'broken' for run in runs),
+      not all(run.told for run in done),
+    )
+
+  def rows(self, algorithms: Sequence[str]) -> List[Tuple[str, str]]:
+    """`(algorithm, policy)` of a table's rows."""
+    return [(name, policy) for name in algorithms for policy in self._policies[name]]
+
+  def tables(self) -> List[Tuple[str, Rows, List[list]]]:
+    """For each environment and number of transitions its name, its table, and that as a CSV."""
+    found = []
+    for env_name, n_train in dict.fromkeys((task[0], task[2]) for task in self.tasks):
+      tasks = [task for task in self.tasks if (task[0], task[2]) == (env_name, n_train)]
+      data_names = [task[1] for task in tasks]
+      table = [[f'{env_name} {n_train}', *data_names]]
+      sheet = [['algorithm', 'policy', *(f'{d} {what}' for d in data_names for what in NUMBERS)]]
+      own = [self.behavior.get(task[:2]) for task in tasks]
+      table.append(
+        ['behavior data']
+        + [f'{shown(b.mean)} ± {shown(b.std)} ({b.episodes} ep.)' if b else ABSENT for b in own]
+      )
+      sheet.append(
+        ['behavior data', 'episodes']
+        + [x for b in own for x in ([b.mean, b.std, '', '', ''] if b else [''] * len(NUMBERS))]
+      )
+      if any(b and not math.isclose(b.mean, b.by_step) for b in own):
+        table.append(['behavior data, by step', *(shown(b.by_step) if b else ABSENT for b in own)])
+        sheet.append(
+          ['behavior data', 'steps']
+          + [x for b in own for x in [b.by_step if b else '', *[''] * (len(NUMBERS) - 1)]]
+        )
+      there = {run.algorithm for run in self.runs if run.task in tasks}
+      for name, policy in self.rows([a for a in self.algorithms if a in there]):
+        cells = [self.cell(task, name, policy) for task in tasks]
+        table.append([f'{name} {policy}'.strip(), *map(str, cells)])
+        sheet.append([name, policy, *(x for cell in cells for x in cell.numbers())])
+      found.append((f'{env_name}_{n_train}', table, sheet))
+    return found
+
+  def aggregate(self) -> List[list]:
+    """Rows `(name, IQM, low, high, tasks, runs)` over the tasks; none where there is one alone.
+
+    Where no task has two seeds there is no interval.
+    """
+    data = {task: b.by_step for task in self.tasks if (b := self.behavior.get(task[:2]))}
+    data = {task: value for task, value in data.items() if value}
+    rows = []
+    for name, policy in self.rows(self.algorithms) if len(data) > 1 else []:
+      strata = [
+        np.array([score(x, data[task]) for x in cell.values])
+        for task in data
+        if (cell := self.cell(task, name, policy)).values
+      ]
+      if strata:
+        mean, low, high = iqm_interval(strata)
+        interval = [low, high] if max(map(len, strata)) > 1 else ['', '']
+        n_runs = sum(map(len, strata))
+        rows.append([f'{name} {policy}', mean, *interval, f'{len(strata)} of {len(data)}', n_runs])
+    return rows
+
+  def notes(self, root_dir: str) -> List[str]:
+    """What a reader of the tables has to know about single runs."""
+    notes = []
+    for run in self.runs:
+      place = os.path.relpath(run.folder, root_dir)
+      if run.status == 'broken':
+        notes.append(f'broken: {place}: {run.fault}')
+      elif run.status == 'unfinished':
+        far = ', '.join(f'{p} {shown(final(run, p, self.last))}' for p in run.returns if run.steps)
+        at = max(run.step, *run.steps[-1:], 0)
+        notes.append(
+          f'unfinished: {place}: step {at} of {run.total}{"" if run.told else " (?)"}; '
+          + (f'so far {far}' if far else 'no evaluation so far')
+        )
+    few = {(r.algorithm, len(r.steps)) for r in self.runs if r.status == 'finished'}
+    few = [f'{name} ({n})' for name, n in sorted(few) if n < self.last]
+    if few:
+      notes.append(f'runs of fewer evaluations, which are all averaged: {", ".join(few)}')
+    for task in self.tasks:
+      where = ' '.join(task)
+      seeds = {run.seed for run in self.runs if run.task == task and run.seed}
+      for name in self.algorithms:
+        runs = self.of(task, name)
+        lacking = sorted(seeds - {run.seed for run in runs})
+        if not runs:
+          notes.append(f'missing: {where}: {name}')
+        elif lacking:
+          notes.append(f'missing: {where}: {name}, of seed {", ".join(lacking)}')
+        lengths = sorted({run.steps[-1] for run in runs if run.status == 'finished'})
+        if len(lengths) > 1:
+          notes.append(f'{where}: {name}: finished runs of {" and ".join(map(str, lengths))} steps')
+      if task[:2] not in self.behavior:
+        notes.append(f"{where}: the data's return is not known")
+    if any(run.status == 'finished' and not run.told for run in self.runs):
+      notes.append(
+        f'?: no {results.PROGRESS} says whether these runs are finished; they are as long as the '
+        'longest of their algorithm'
+      )
+    return notes
+
+
+# --- Learning curves ------------------------------------------------------------------------------
+
+
+def band(runs: List[Run], policy: str) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The steps of the evaluations, and the mean and standard deviation over runs at each."""
+  values: Dict[int, List[float]] = {}
+  for run in runs:
+    for step, value in zip(run.steps, run.returns[policy]):
+      values.setdefault(step, []).append(value)
+  steps = sorted(values)
+  return (
+    np.array(steps),
+    np.array([np.mean(values[step]) for step in steps]),
+    np.array([np.std(values[step]) for step in steps]),
+  )
+
+
+def draw(report: Report, task: Task, path: str) -> None:
+  """The learning curves of a task: a panel for each algorithm, all on the same axes."""
+  from matplotlib.figure import Figure
+  from matplotlib.ticker import EngFormatter
+
+  names = [a for a in report.algorithms if any(run.returns for run in report.of(task, a))]
+  n_columns = min(4, len(names))
+  n_rows = math.ceil(len(names) / n_columns)
+  size = 0.6 + 2.9 * n_columns, 1.3 + 2.2 * n_rows
+  figure = Figure(figsize=size, dpi=120, layout='constrained')
+  axes = list(figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).flat)
+  own = report.behavior.get(task[:2])
+  handles = {}
+  for k_panel, (name, ax) in enumerate(zip(names, axes)):
+    runs = [run for run in report.of(task, name) if run.steps]
+    done = [run for run in runs if run.status == 'finished']
+    for k, (_, policy) in enumerate(report.rows([name])):
+      color, style = ((BLUE, '-'), (VERMILION, '--'), (GREEN, '-.'), (PURPLE, ':'))[k % 4]
+      for run in runs:
+        if run.status == 'unfinished' and policy in run.returns:
+          (line,) = ax.plot(
+            run.steps, run.returns[policy], style, color='0.6', lw=0.9, marker='.', ms=3
+          )
+          handles.setdefault('unfinished run', line)
+      having = [run for run in done if policy in run.returns]
+      if having:
+        steps, mean, std = band(having, policy)
+        (line,) = ax.plot(
+          steps, mean, style, color=color, lw=1.5, marker='.' if len(steps) == 1 else ''
+        )
+        handles.setdefault(policy, line)
+        if len(having) > 1:
+          ax.fill_between(steps, mean - std, mean + std, color=color, alpha=0.2, lw=0)
+    if own:
+      handles.setdefault('behavior data', ax.axhline(own.by_step, color='black', ls=':', lw=1))
+    seeds = f'{len(done)} seed{"" if len(done) == 1 else "s"}'
+    more = len(runs) - len(done)
+    ax.set_title(f'{name} ({seeds}{f", {more} unfinished" if more else ""})', fontsize=9)
+    ax.grid(alpha=0.25)
+    ax.tick_params(labelsize=8, labelbottom=True)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=''))
+    if k_panel + n_columns >= len(names):
+      ax.set_xlabel('training step', fontsize=9)
+    if k_panel % n_columns == 0:
+      ax.set_ylabel('return of an episode\n(sum of rewards)', fontsize=9)
+  for ax in axes[len(names) :]:
+    ax.remove()
+  env_name, data_name, n_train = task
+  figure.suptitle(f'{env_name}, data {data_name}, {n_train[1:]} transitions', fontsize=11)
+  figure.legend(
+    handles.values(), handles.keys(), loc='outside lower center', ncols=4, fontsize=8, frameon=False
+  )
+  figure.savefig(path)
+
+
+# --- The program ----------------------------------------------------------------------------------
+
+
+def load_behavior(
+  tasks: Iterable[Task], data_root_dir: str, kept_in: str
+) -> Tuple[Dict[Tuple[str, str], Behavior], List[str]]:
+  """The returns of the datasets that are there, of others as they were kept; and what went wrong.
+
+  What is found is kept for a time when the data is gone.
+  """
+  notes: List[str] = []
+  try:
+    kept = read_behavior(kept_in)
+  except (OSError, ValueError, KeyError, TypeError, csv.Error):
+    kept = {}
+    notes.append(f'{kept_in} cannot be read; it is written anew')
+  for place in sorted({task[:2] for task in tasks}):
+    path = os.path.join(data_root_dir, *place, FLAGS.data_sub_dir, FLAGS.data_file_name)
+    if os.path.isdir(os.path.dirname(path)):
+      programs.quiet_imports()
+      from brac import checkpoints
+
+      try:
+        if checkpoints.exists(path):
+          kept[place] = measure_behavior(path)
+      except UserError as error:
+        notes.append(str(error))
+  return kept, notes
+
+
 def main() -> None:
-  import numpy as np
-
-  from brac import checkpoints, dataset
-  from brac.errors import UserError
-
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
-  groups = collections.defaultdict(lambda: collections.defaultdict(list))
-  for (env_name, data_name, n_train, agent, sub_dir, _), path in find_runs(root_dir):
-    for policy, value in last_returns(path, FLAGS.last).items():
-      name = f'{agent} {policy}' if sub_dir == '0' else f'{agent} {sub_dir} {policy}'
-      groups[env_name, data_name, n_train][name].append(value)
-  if not groups:
-    raise UserError(f'--root_dir {root_dir}: no results of train_offline are below it')
+  output_dir = programs.folder(FLAGS.output_dir) or os.path.join(root_dir, 'report')
+  runs = results.read_runs(root_dir)
+  if not runs:
+    raise UserError(f'--root_dir {root_dir}: no runs of train_offline are below it')
+  kept_in = os.path.join(output_dir, 'behavior.csv')
+  behavior, notes = load_behavior((run.task for run in runs), data_root_dir, kept_in)
+  report = Report(runs, behavior, FLAGS.last)
+  tables, aggregate = report.tables(), report.aggregate()
+  notes += report.notes(root_dir)
+  legend = (
+    f'mean ± standard deviation over (seeds) of the mean return of the last {FLAGS.last} '
+    "evaluations; main: the policy's mode; max_q: of 10 samples the one with the largest Q (BEAR's "
+    'test); behavior data: over whole episodes; by step: weighted by their steps'
+  )
+  aggregate_title = (
+    'interquartile mean over tasks (environments and data) and seeds of the return relative to the '
+    "data's by step"
+  )
+  aggregate_legend = (
+    '1 is as good as the data; the bootstrap draws seeds within each task, so that a task of one '
+    'seed adds nothing to an interval'
+  )
+  aggregate_table = [['', 'IQM', '95 % bootstrap interval', 'tasks', 'runs']] + [
+    [name, f'{mean:.2f}', ABSENT if low == '' else f'[{low:.2f}, {high:.2f}]', tasks, str(n)]
+    for name, mean, low, high, tasks, n in aggregate
+  ]
 
-  for (env_name, data_name, n_train), values in groups.items():
-    parts = env_name, data_name, FLAGS.data_sub_dir, FLAGS.data_file_name
-    path = os.path.join(data_root_dir, *parts)
-    values = dict(values)
-    if checkpoints.exists(path):
-      values = {'behavior data': dataset.returns(path), **values}
-    rows = [[f'{env_name} {data_name} {n_train}', 'return', '', 'of']]
-    for name, xs in values.items():
-      unit = 'episode' if name == 'behavior data' else 'seed'
-      of = f'{len(xs)} {unit}{"s" if len(xs) != 1 else ""}'
-      rows.append([name, f'{np.mean(xs):.0f}', f'± {np.std(xs):.0f}', of])
-    print(table(rows), end='\n\n')
+  for _, table, _ in tables:
+    print(text(table), end='\n\n')
+  print(textwrap.fill(legend, 100))
+  if aggregate:
+    print(f'\n{textwrap.fill(aggregate_title, 100)}\n{text(aggregate_table)}')
+    print(textwrap.fill(aggregate_legend, 100))
+  print(''.join(f'\n{note}' for note in notes))
+
+  os.makedirs(output_dir, exist_ok=True)
+  write_behavior(kept_in, behavior)
+  page = ['# Returns', legend]
+  for name, table, sheet in tables:
+    write_csv(os.path.join(output_dir, f'{name}.csv'), sheet)
+    page.append(markdown(table))
+  header = ['', 'IQM', '2.5 %', '97.5 %', 'tasks', 'runs']
+  write_csv(os.path.join(output_dir, 'iqm.csv'), [header, *aggregate])
+  if aggregate:
+    page += ['## Interquartile means', f'The {aggregate_title}: {aggregate_legend}.']
+    page.append(markdown(aggregate_table))
+  write_csv(os.path.join(output_dir, 'runs.csv'), run_rows(runs, root_dir))
+  if notes:
+    page += ['## Notes', '\n'.join(f'- {note}' for note in notes)]
+  page.append('## Learning curves')
+  for task in report.tasks:
+    if any(run.returns for run in runs if run.task == task):
+      name = '_'.join(task) + '.png'
+      draw(report, task, os.path.join(output_dir, name))
+      page.append(f'![Learning curves of {" ".join(task)}]({name})')
+  with open(os.path.join(output_dir, 'report.md'), 'w', encoding='utf-8') as f:
+    f.write('\n\n'.join(page) + '\n')
+  print(f'\nas CSV and Markdown, with learning curves: {output_dir}')
+
+
+def run_rows(runs: List[Run], root_dir: str) -> List[list]:
+  """A line for each run and policy, the broken ones too."""
+  rows = [['folder', 'status', 'step', 'total', 'policy', 'evaluations', 'mean of last', 'fault']]
+  for run in runs:
+    place = os.path.relpath(run.folder, root_dir)
+    for policy in run.returns or ['']:
+      mean = final(run, policy, FLAGS.last) if run.steps and policy else ''
+      numbers = [run.step, run.total, policy, len(run.steps), mean, run.fault]
+      rows.append([place, run.status, *numbers])
+  return rows
 
 
 if __name__ == '__main__':
-  programs.run(main)
+  programs.run(main, tensorflow=False)

@@ -5,7 +5,7 @@ import os
 import gin
 from absl import logging
 
-from brac import checkpoints, dataset, environments, runs
+from brac import checkpoints, dataset, environments, results, runs
 from brac.agents import AGENTS
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
@@ -117,10 +117,12 @@ def train_eval_offline(
     logging.info('going on from step %d of %s', agent.step, path)
   record = runs.Record(log_dir, evaluator.names, agent.step)
   runs.write_config(log_dir)
+  results.write_progress(log_dir, agent.step, total_train_steps)
 
   def save(step: int) -> None:
     if agent_name == 'bc':
       checkpoints.save(os.path.join(log_dir, 'agent_behavior'), policy=agent.policy)
     checkpoints.save(path, **agent.state, settings=settings.variable)
+    results.write_progress(log_dir, step, total_train_steps)
 
   train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save)

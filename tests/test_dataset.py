@@ -381,22 +381,23 @@ def test_a_policy_is_no_dataset(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'end, returns',
+  'end, returns, steps',
   [
-    ([GOES_ON, TERMINAL, GOES_ON, GOES_ON, TIME_LIMIT], [3.0, 28.0]),
-    ([GOES_ON, CUT_OFF, TIME_LIMIT, GOES_ON, CUT_OFF], [4.0]),
-    ([TERMINAL] * 5, [1.0, 2.0, 4.0, 8.0, 16.0]),
-    ([UNKNOWN] * 5, []),
+    ([GOES_ON, TERMINAL, GOES_ON, GOES_ON, TIME_LIMIT], [3.0, 28.0], [2, 3]),
+    ([GOES_ON, CUT_OFF, TIME_LIMIT, GOES_ON, CUT_OFF], [4.0], [1]),
+    ([TERMINAL] * 5, [1.0, 2.0, 4.0, 8.0, 16.0], [1] * 5),
+    ([UNKNOWN] * 5, [], []),
   ],
 )
-def test_returns_are_those_of_the_whole_episodes(tmp_path, end, returns):
+def test_only_whole_episodes_have_returns_and_steps(tmp_path, end, returns, steps):
   rewards = np.array([1, 2, 4, 8, 16], np.float32)
   path = save(str(tmp_path), changed(_reward=rewards, _end=np.array(end, np.int8)))
-  assert dataset.returns(path).tolist() == returns
+  assert [values.tolist() for values in dataset.episodes(path)] == [returns, steps]
 
 
-def test_a_dataset_that_does_not_tell_its_episodes_has_no_returns(tmp_path):
-  assert dataset.returns(save(str(tmp_path), changed(_end=None))).tolist() == []
+def test_a_dataset_that_does_not_tell_its_episodes_has_none(tmp_path):
+  path = save(str(tmp_path), changed(_end=None))
+  assert [values.tolist() for values in dataset.episodes(path)] == [[], []]
 
 
 @pytest.fixture(scope='module')

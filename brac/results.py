@@ -1,0 +1,162 @@
+"""The tree of runs that train_offline leaves, read back without TensorFlow.
+
+{root_dir}/{ENV}/{DATA}/n{N}/{AGENT}/{SUB_DIR}/{SEED}/ with `results.csv` and `progress.json`.
+"""
+
+import json
+import math
+import os
+import re
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+PROGRESS = 'progress.json'
+
+
+def write_progress(folder: str, step: int, total_train_steps: int) -> None:
+  """Writes down the step at which a run is saved, and the one at which it will be finished."""
+  path = os.path.join(folder, PROGRESS)
+  progress = {'step': step, 'total_train_steps': max(step, int(total_train_steps))}
+  with open(path + '.unfinished', 'w') as f:
+    f.write(json.dumps(progress) + '\n')
+  os.replace(path + '.unfinished', path)
+
+
+def read_progress(folder: str) -> Optional[Tuple[int, int]]:
+  """`(step, total_train_steps)` of a run; None where nothing tells them.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  try:
+    with open(os.path.join(folder, PROGRESS)) as f:
+      progress = json.load(f)
+    return int(progress['step']), int(progress['total_train_steps'])
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'{PROGRESS} cannot be read') from error
+
+
+def is_finished(folder: str, total_train_steps: int = 0) -> bool:
+  """Whether a run has come to its end, and as far as a number of steps."""
+  try:
+    step, total = read_progress(folder) or (0, 1)
+  except ValueError:
+    return False
+  return step >= max(total, total_train_steps)
+
+
+class Run(NamedTuple):
+  """A run as its folder tells it."""
+
+  folder: str
+  env_name: str
+  data_name: str
+  n_train: str  # as in the folder's name: n1000000
+  algorithm: str  # the agent's folder, with the sub_dir after it where that is not 0
+  seed: str
+  steps: Tuple[int, ...] = ()  # of the evaluations
+  returns: Dict[str, Tuple[float, ...]] = {}  # the mean return of each evaluation, by policy
+  step: int = 0
+  total: int = 0  # the steps of the finished run
+  told: bool = True  # whether the folder says so; `total` is guessed otherwise
+  fault: str = ''  # why it cannot be read
+
+  @property
+  def task(self) -> Tuple[str, str, str]:
+    return self.env_name, self.data_name, self.n_train
+
+  @property
+  def status(self) -> str:
+    if self.fault:
+      return 'broken'
+    return 'finished' if self.steps and self.step >= self.total else 'unfinished'
+
+
+def read_runs(root_dir: str) -> List[Run]:
+  """The runs below a folder, the broken ones too, in order of their names.
+
+  A run whose folder has no `progress.json` (an older version's) counts as finished where it is as
+  long as the longest of its algorithm.
+  """
+  runs = [_read_run(folder, place) for place, folder in _places(root_dir, ())]
+  longest: Dict[str, int] = {}
+  for run in runs:
+    longest[run.algorithm] = max(longest.get(run.algorithm, 0), run.step, run.total)
+  return [run if run.told else run._replace(total=longest[run.algorithm]) for run in runs]
+
+
+def _places(folder: str, place: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...], str]]:
+  """`(ENV, DATA, n{N}, AGENT, SUB_DIR, SEED)` and folder of each run; shorter where that is all."""
+  if len(place) == 3 and not re.fullmatch(r'n\d+', place[2]):
+    return
+  names = []
+  if len(place) < 6 and os.path.isdir(folder):
+    entries = os.scandir(folder)
+    names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.'))
+  if len(place) == 6 or (len(place) > 3 and not names):
+    yield place, folder
+  for name in names:
+    yield from _places(os.path.join(folder, name), (*place, name))
+
+
+def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
+  agent, sub_dir, seed = (*place[3:], '', '')[:3]
+  run = Run(folder, *place[:3], agent if sub_dir in ('0', '') else f'{agent} {sub_dir}', seed)
+  if not seed:
+    return run._replace(fault='there is no run in it')
+  try:
+    progress = read_progress(folder)
+    steps, returns = _read_results(os.path.join(folder, 'results.csv'))
+  except ValueError as error:
+    return run._replace(fault=str(error))
+  run = run._replace(steps=steps, returns=returns)
+  last = steps[-1] if steps else 0
+  if progress is None:
+    return run._replace(step=last, told=False, fault='' if steps else 'it has no evaluation')
+  run = run._replace(step=progress[0], total=progress[1])
+  if run.step >= run.total > last:
+    # The last step is always evaluated.
+    return run._replace(fault=f'results.csv ends at step {last}, the run at {run.step}')
+  return run
+
+
+def _read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...]]]:
+  """The steps of a `results.csv`, and the returns by policy.
+
+  Raises:
+    ValueError: it is none; the message says why.
+  """
+  try:
+    with open(path, newline='') as f:
+      text = f.read()
+  except FileNotFoundError:
+    raise ValueError('there is no results.csv') from None
+  except (OSError, UnicodeDecodeError):
+    raise ValueError('results.csv cannot be read') from None
+  if not text:
+    raise ValueError('results.csv is empty')
+  if not text.endswith('\n'):
+    raise ValueError('results.csv is cut off within a line')
+  lines = text.splitlines()
+  header = lines[0].split(',')
+  if header[0] != 'step' or len(set(header)) != len(header) or len(header) < 2 or '' in header:
+    raise ValueError(f'the first line of results.csv is {_shown(lines[0])}, not step,main,...')
+  rows: List[List[float]] = []
+  for k, line in enumerate(lines[1:], 2):
+    try:
+      step, *values = line.split(',')
+      row = [int(step), *map(float, values)]
+    except ValueError:
+      row = []
+    if len(row) != len(header) or not all(map(math.isfinite, row)):
+      raise ValueError(f'line {k} of results.csv is {_shown(line)}')
+    if rows and row[0] <= rows[-1][0]:
+      raise ValueError(f'line {k} of results.csv is of step {row[0]}, after step {rows[-1][0]}')
+    rows.append(row)
+  steps, *columns = zip(*rows) if rows else [()] * len(header)
+  return steps, dict(zip(header[1:], columns))
+
+
+def _shown(line: str) -> str:
+  return repr(line if len(line) <= 40 else line[:40] + '...')

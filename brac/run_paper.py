@@ -1,0 +1,277 @@
+"""Runs a part of the paper's grid, several trainings at a time, and ends with the report.
+
+For each environment and data: collects the data if it is not there, trains the clone that BRAC's
+primal divergences are of, then the other presets. What is finished is skipped, what was interrupted
+goes on. A run that fails does not stop the others: it is named at the end with its log, and the
+exit status is 1. Ctrl-C or SIGTERM lets all runs save and stops them; the same command goes on.
+"""
+
+import difflib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+from absl import flags
+
+from brac import programs, results
+from brac.data_config import project_folder
+from brac.errors import UserError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'learn'), 'Where runs are kept.')
+flags.DEFINE_string(
+  'data_root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.'
+)
+flags.DEFINE_list(
+  'env_names', ['HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2'], 'The environments.'
+)
+flags.DEFINE_list(
+  'data_names', ['pure', 'eps1', 'eps3', 'gaussian1', 'gaussian3'], 'The data: dcfg_NAME.py each.'
+)
+flags.DEFINE_list(
+  'presets',
+  [
+    *('sac', 'bc', 'bcq', 'bear', 'mmd_vp', 'mmd_pr', 'kl_vp', 'kl_pr'),
+    *('kl_dual_vp', 'kl_dual_pr', 'w_vp', 'w_pr'),
+  ],
+  'The algorithms: NAME.gin each.',
+)
+flags.DEFINE_list('seeds', ['0', '1', '2', '3', '4'], 'The seeds of the trainings.')
+flags.DEFINE_integer('total_train_steps', 500000, 'Training steps of each run.', lower_bound=1)
+flags.DEFINE_integer(
+  'n_train', 1000000, 'How many transitions are collected, and used.', lower_bound=1
+)
+flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
+flags.DEFINE_multi_string(
+  'gin_bindings', [], 'Given to every training after its preset; may be given several times.'
+)
+flags.DEFINE_string(
+  'config_dir',
+  None,
+  "Where presets and data configs are, a folder. The project's configs/ by default.",
+)
+flags.DEFINE_string('policy_root_dir', None, 'Given to the data configs: where their policies are.')
+flags.DEFINE_integer(
+  'n_jobs', len(os.sched_getaffinity(0)), 'How many programs run at a time.', lower_bound=1
+)
+flags.DEFINE_bool('dry_run', False, 'Whether the commands are only printed.')
+
+
+class Job(NamedTuple):
+  """A program to be run.
+
+  Attributes:
+    needs: the names of jobs that have to be over before.
+  """
+
+  name: str
+  command: List[str]
+  log: str
+  needs: Tuple[str, ...] = ()
+
+
+def plan() -> Tuple[List[Job], int]:
+  """The jobs that the flags ask for, less what is done; and how many runs are finished already.
+
+  The first seeds of everything come first, so that a grid that is not through has a whole table.
+
+  Raises:
+    UserError: there is no such preset or data config, or a seed is no number.
+  """
+  from brac import checkpoints
+
+  root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
+  config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
+  presets = {name: _config(config_dir, name, '.gin') for name in FLAGS.presets}
+  primal = {name for name, path in presets.items() if _is_primal(path)}
+  if not all(seed.isdigit() for seed in FLAGS.seeds):
+    raise UserError(f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers')
+  given = [f'--gin_bindings={binding}' for binding in FLAGS.gin_bindings]
+  jobs: Dict[str, Job] = {}
+  finished = set()
+
+  def job(env_name: str, data_name: str, what: str, needs: Sequence[str], *command: str) -> str:
+    """Notes a job down, if it was not; returns its name."""
+    name = f'{env_name} {data_name} {what}'
+    log = os.path.join(root_dir, 'logs', f'{name.replace(" ", "_")}_n{FLAGS.n_train}.log')
+    where = [f'--env_name={env_name}', f'--data_name={data_name}']
+    jobs.setdefault(
+      name, Job(name, [sys.executable, '-m', *command, *where], log, tuple(filter(None, needs)))
+    )
+    return name
+
+  def collection(env_name: str, data_name: str) -> str:
+    """Its job's name; none where the data is there."""
+    if checkpoints.exists(os.path.join(data_root_dir, env_name, data_name, '0', 'data')):
+      return ''
+    _config(config_dir, f'dcfg_{data_name}', '.py')
+    more = [f'--config_dir={config_dir}'] if FLAGS.config_dir else []
+    if FLAGS.policy_root_dir:
+      more.append(f'--policy_root_dir={FLAGS.policy_root_dir}')
+    return job(
+      env_name, data_name, 'collection', (), 'brac.collect_data', f'--root_dir={data_root_dir}',
+      f'--config_file=dcfg_{data_name}', f'--n_samples={FLAGS.n_train}',
+      f'--n_eval_episodes={FLAGS.n_eval_episodes}', *more,
+    )  # fmt: skip
+
+  def training(env_name: str, data_name: str, preset: str, seed: int) -> str:
+    """Its job's name; none where it is finished."""
+    data = os.path.join(env_name, data_name, f'n{FLAGS.n_train}')
+    folder = os.path.join(root_dir, data, preset, '0', str(seed))
+    if results.is_finished(folder, FLAGS.total_train_steps):
+      finished.add(folder)
+      return ''
+    needs = [collection(env_name, data_name)]
+    if preset in primal:
+      # train_offline takes the clone of the run's own seed before that of seed 0.
+      if 'bc' in presets:
+        needs.append(training(env_name, data_name, 'bc', seed))
+      elif not _has_clone(root_dir, data):
+        needs.append(training(env_name, data_name, 'bc', 0))
+    return job(
+      env_name, data_name, f'{preset} {seed}', needs, 'brac.train_offline',
+      f'--gin_file={presets.get(preset) or _config(config_dir, preset, ".gin")}',
+      f'--root_dir={root_dir}', f'--data_root_dir={data_root_dir}', f'--n_train={FLAGS.n_train}',
+      f'--seed={seed}', f'--total_train_steps={FLAGS.total_train_steps}',
+      f'--n_eval_episodes={FLAGS.n_eval_episodes}', *given,
+    )  # fmt: skip
+
+  for seed in dict.fromkeys(map(int, FLAGS.seeds)):
+    for env_name in FLAGS.env_names:
+      for data_name in FLAGS.data_names:
+        for preset in presets:
+          training(env_name, data_name, preset, seed)
+  return list(jobs.values()), len(finished)
+
+
+def _config(folder: str, name: str, ending: str) -> str:
+  path = os.path.join(folder, name + ending)
+  if not os.path.isfile(path):
+    there = os.listdir(folder) if os.path.isdir(folder) else []
+    names = [n[: -len(ending)] for n in there if n.endswith(ending)]
+    near = difflib.get_close_matches(name, names, 1, 0.3)
+    raise UserError(f'there is no {path}' + (f'; did you mean {near[0]!r}?' if near else ''))
+  return path
+
+
+def _has_clone(root_dir: str, data: str) -> bool:
+  """Whether there is a clone of seed 0, trained to its end or shipped.
+
+  As train_offline takes the user's own before the shipped one, a half trained one does not do; one
+  that tells nothing of its training was put there, or is an older version's.
+  """
+  from brac import checkpoints
+
+  own, shipped = (
+    os.path.join(root, data, 'bc', '0', '0')
+    for root in (root_dir, project_folder('trained_policies'))
+  )
+  if checkpoints.exists(os.path.join(own, 'agent_behavior')):
+    return results.is_finished(own) or not os.path.exists(os.path.join(own, results.PROGRESS))
+  return checkpoints.exists(os.path.join(shipped, 'agent_behavior'))
+
+
+def _is_primal(preset: str) -> bool:
+  with open(preset) as f:
+    return bool(re.search(r"""^\s*[\w.]*agent_name\s*=\s*['"]brac_primal['"]""", f.read(), re.M))
+
+
+def run_jobs(jobs: Sequence[Job], n_jobs: int) -> Dict[str, str]:
+  """Runs jobs, `n_jobs` at a time, until all are over or a signal asks to stop.
+
+  Returns:
+    The names of those that failed, and why.
+  """
+  from brac import runs
+
+  waiting, over, failed = list(jobs), set(), {}
+  running: Dict[str, Tuple[Job, subprocess.Popen, float]] = {}
+  try:
+    while (waiting or running) and not runs.stop_requested():
+      for name, (job, process, start) in list(running.items()):
+        if process.poll() is not None:
+          del running[name]
+          over.add(name)
+          if process.returncode:
+            failed[name] = f'exit status {process.returncode}: {job.log}'
+          state = failed.get(name) or f'done in {time.monotonic() - start:.0f} s'
+          print(f'[{len(over)} of {len(jobs)}] {name}: {state}', flush=True)
+      for job in list(waiting):
+        lacking = [name for name in job.needs if name in failed]
+        if lacking:
+          failed[job.name] = f'not started, as it needs {lacking[0]}'
+          over.add(job.name)
+          waiting.remove(job)
+        elif len(running) < n_jobs and over.issuperset(job.needs):
+          running[job.name] = job, _start(job), time.monotonic()
+          waiting.remove(job)
+      time.sleep(0.2)
+  finally:
+    _stop([process for _, process, _ in running.values()])
+  return failed
+
+
+def _start(job: Job) -> subprocess.Popen:
+  print(f'{job.name}: started, {job.log}', flush=True)
+  os.makedirs(os.path.dirname(job.log), exist_ok=True)
+  with open(job.log, 'a') as log:
+    # In a session of its own: a Ctrl-C at the terminal would reach it as well as our signal, and
+    # the second of two makes a program end without its save.
+    return subprocess.Popen(
+      job.command,
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+    )
+
+
+def _stop(processes: Sequence[subprocess.Popen]) -> None:
+  """Lets processes save and end; at a further signal, end."""
+  for process in processes:
+    process.send_signal(signal.SIGTERM)
+  try:
+    for process in processes:
+      process.wait()
+  except KeyboardInterrupt:
+    for process in processes:
+      process.send_signal(signal.SIGTERM)
+    for process in processes:
+      process.wait()
+    raise
+
+
+def main() -> None:
+  from brac import runs
+
+  # A terminal that is closed stops the runs as well, unless nohup was to keep them.
+  if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+  jobs, n_finished = plan()
+  if not jobs and not n_finished:
+    raise UserError('no run is asked for: --env_names, --data_names, --presets or --seeds is empty')
+  print(f'{len(jobs)} programs to run, {FLAGS.n_jobs} at a time; {n_finished} runs are finished')
+  if FLAGS.dry_run:
+    for job in jobs:
+      print(shlex.join(job.command))
+    return
+  failed = run_jobs(jobs, FLAGS.n_jobs)
+  if runs.stop_requested():
+    runs.stop('the runs are saved: the same command goes on from there')
+  folders = [f'--root_dir={FLAGS.root_dir}', f'--data_root_dir={FLAGS.data_root_dir}']
+  print(flush=True)
+  report = subprocess.run([sys.executable, '-m', 'brac.report', *folders])
+  for name, why in failed.items():
+    print(f'failed: {name}: {why}', file=sys.stderr)
+  if failed or report.returncode:
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  programs.run(main)

@@ -1,0 +1,340 @@
+"""The report on trees of runs that are written here, and so have numbers that are known."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from brac import checkpoints, report, results
+from brac.dataset import GOES_ON, TERMINAL, Dataset, Transitions
+
+ENV = 'HalfCheetah-v2'
+
+
+def write_run(root, place, columns, total=None, step=None):
+  """A run with evaluations every 10 steps; its progress is told where `total` is given."""
+  folder = root / place
+  folder.mkdir(parents=True)
+  rows = [[10 * (k + 1), *values] for k, values in enumerate(zip(*columns.values()))]
+  with open(folder / 'results.csv', 'w', newline='') as f:
+    csv.writer(f).writerows([['step', *columns], *rows])
+  if total:
+    results.write_progress(str(folder), 10 * len(rows) if step is None else step, total)
+  return folder
+
+
+@pytest.fixture
+def tree(tmp_path):
+  """Finished, unfinished, broken and missing runs of two environments."""
+  root = tmp_path / 'learn'
+  eps1, pure = f'{ENV}/eps1/n1000', f'{ENV}/pure/n1000'
+  for seed, last in enumerate((100.0, 200.0, 600.0)):
+    columns = {'main': [0.0, last, last + 30], 'max_q': [0.0, 2 * last, 2 * last]}
+    write_run(root, f'{eps1}/kl_vp/0/{seed}', columns, total=30)
+  write_run(root, f'{eps1}/bc/0/0', {'main': [9e9, 400.0, 402.0]}, total=30)
+  write_run(root, f'{eps1}/bc/0/1', {'main': [7e9, 7e9]}, total=30)
+  write_run(root, f'{eps1}/bc/tuned/0', {'main': [1.0, 2.0, 4.0]}, total=30)
+  write_run(root, f'{pure}/bc/0/0', {'main': [0.0, 800.0, 800.0]}, total=30)
+  write_run(root, f'{pure}/kl_vp/0/0', {'main': [], 'max_q': []}, total=30, step=0)
+  for seed in range(3):
+    write_run(root, f'{pure}/w_pr/0/{seed}', {'main': [1.0, 2.0, 3.0]}, total=30)
+  os.truncate(root / pure / 'w_pr/0/0/results.csv', 0)
+  os.remove(root / pure / 'w_pr/0/1/results.csv')
+  (root / pure / 'w_pr/0/2/results.csv').write_bytes(bytes(range(128, 256)))
+  write_run(root, 'Walker2d-v2/eps1/n1000/bc/0/0', {'main': [1.0, 30.0, 30.0]}, total=30)
+  (root / 'logs').mkdir()
+  return root
+
+
+def run_report(root, *args):
+  command = [sys.executable, '-m', 'brac.report', f'--root_dir={root}', '--last=2', *args]
+  return subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(root))
+
+
+def read_csv(path):
+  with open(path, newline='') as f:
+    return list(csv.reader(f))
+
+
+def table_of(stdout):
+  """The cells of the tables' rows on the terminal, by their names; two spaces part the columns."""
+  lines = (line.split('  ') for line in stdout.splitlines())
+  return {cells[0]: [c.strip() for c in cells[1:] if c.strip()] for cells in lines}
+
+
+def test_a_tree_with_missing_unfinished_and_broken_runs(tree):
+  run = run_report(tree, f'--data_root_dir={tree / "nowhere"}')
+  assert run.returncode == 0 and run.stderr == ''
+  cheetah, walker = run.stdout.split('Walker2d-v2 n1000', 1)
+  rows = table_of(cheetah)
+  assert rows[f'{ENV} n1000'] == ['eps1', 'pure']
+  assert rows['behavior data'] == ['-', '-']
+  # The seeds' means of the last two: 115, 215, 615 and 200, 400, 1200; 401; 800; 3.
+  assert rows['kl_vp main'] == ['315 ± 216 (3)', '1 unfinished']
+  assert rows['kl_vp max_q'] == ['600 ± 432 (3)', '1 unfinished']
+  assert rows['bc main'] == ['401 (1), 1 unfinished', '800 (1)']
+  assert rows['bc tuned main'] == ['3.0 (1)', '-']
+  assert rows['w_pr'] == ['-', '3 broken']
+  assert table_of(walker)['bc main'] == ['30.0 (1)']
+
+  place = f'{ENV}/pure/n1000'
+  notes = walker.splitlines()
+  assert f'broken: {place}/w_pr/0/0: results.csv is empty' in notes
+  assert f'broken: {place}/w_pr/0/1: there is no results.csv' in notes
+  assert f'broken: {place}/w_pr/0/2: results.csv cannot be read' in notes
+  bc = f'{ENV}/eps1/n1000/bc/0/1'
+  assert f'unfinished: {bc}: step 20 of 30; so far main 7000000000' in notes
+  assert f'unfinished: {place}/kl_vp/0/0: step 0 of 30; no evaluation so far' in notes
+  assert f'missing: {ENV} eps1 n1000: w_pr' in notes
+  assert f'missing: {ENV} eps1 n1000: bc, of seed 2' in notes
+  assert f"{ENV} pure n1000: the data's return is not known" in notes
+
+  out = tree / 'report'
+  header, *lines = read_csv(out / f'{ENV}_n1000.csv')
+  sheet = {tuple(line[:2]): dict(zip(header, line)) for line in lines}
+  vp = sheet['kl_vp', 'main']
+  assert float(vp['eps1 mean']) == 315 and vp['eps1 seeds'] == '3'
+  assert float(vp['eps1 std']) == pytest.approx(np.std([115, 215, 615]))
+  assert vp['pure mean'] == '' and vp['pure seeds'] == '0' and vp['pure unfinished'] == '1'
+  assert sheet['bc', 'main']['eps1 unfinished'] == '1'
+  assert sheet['w_pr', '']['pure broken'] == '3'
+  page = (out / 'report.md').read_text()
+  assert '| kl_vp main | 315 ± 216 (3) | 1 unfinished |' in page
+  assert f'- broken: {place}/w_pr/0/0: results.csv is empty' in page
+  states = [line[1] for line in read_csv(out / 'runs.csv')[1:]]
+  assert {state: states.count(state) for state in states} == {
+    **{'finished': 10, 'unfinished': 3, 'broken': 3}  # kl_vp has two lines a run
+  }
+  assert sorted(name for name in os.listdir(out) if name.endswith('.png')) == [
+    f'{ENV}_eps1_n1000.png',
+    f'{ENV}_pure_n1000.png',
+    'Walker2d-v2_eps1_n1000.png',
+  ]
+
+
+def test_the_report_on_itself_again_is_the_same(tree):
+  first = run_report(tree)
+  assert first.returncode == 0 and run_report(tree).stdout == first.stdout
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path):
+  run = run_report(tmp_path)
+  assert run.returncode == 1 and run.stdout == ''
+  assert run.stderr == f'report: --root_dir {tmp_path}: no runs of train_offline are below it\n'
+  assert os.listdir(tmp_path) == []
+
+
+def test_the_report_does_not_wait_for_tensorflow(tree):
+  code = """if True:
+    import runpy, sys
+    sys.argv = ['report', *sys.argv[1:]]
+    try:
+      runpy.run_module('brac.report', run_name='__main__')
+    except SystemExit as end:
+      sys.exit(end.code or ('tensorflow' in sys.modules))
+  """
+  args = [f'--root_dir={tree}', f'--data_root_dir={tree}/nowhere']
+  assert subprocess.run([sys.executable, '-c', code, *args], capture_output=True).returncode == 0
+
+
+# --- Single runs ----------------------------------------------------------------------------------
+
+GOOD = b'step,main\r\n10,1.5\r\n20,2.5\r\n'
+
+
+@pytest.mark.parametrize(
+  'content, fault',
+  [
+    (b'', 'results.csv is empty'),
+    (b'step,ma', 'results.csv is cut off within a line'),
+    (GOOD[:-3], 'results.csv is cut off within a line'),
+    (b'main,step\n1.0,10\n', "the first line of results.csv is 'main,step', not step,main,..."),
+    (b'step,main,main\n10,1,2\n', 'the first line of results.csv is'),
+    (b'step,main\n10\n', "line 2 of results.csv is '10'"),
+    (b'step,main\n10,1,2\n', "line 2 of results.csv is '10,1,2'"),
+    (b'step,main\n10,1\n20,high\n', "line 3 of results.csv is '20,high'"),
+    (b'step,main\n10,nan\n', "line 2 of results.csv is '10,nan'"),
+    (b'step,main\n10,1\n10,2\n', 'line 3 of results.csv is of step 10, after step 10'),
+    (b'\xff\xfe\x00', 'results.csv cannot be read'),
+    (b'\x00' * 20 + b'\n', 'the first line of results.csv is'),
+    (b'step,main\n', 'results.csv ends at step 0, the run at 20'),
+    (GOOD[:-8], 'results.csv ends at step 10, the run at 20'),
+  ],
+)
+def test_a_broken_results_file_says_why(tmp_path, content, fault):
+  folder = write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/0', {'main': [1.0, 2.0]}, total=20)
+  (folder / 'results.csv').write_bytes(GOOD)
+  (run,) = results.read_runs(str(tmp_path))
+  assert run.status == 'finished' and run.returns == {'main': (1.5, 2.5)}
+  (folder / 'results.csv').write_bytes(content)
+  (run,) = results.read_runs(str(tmp_path))
+  assert run.status == 'broken' and run.fault.startswith(fault)
+
+
+@pytest.mark.parametrize('content', ['', '{"step": 20', '{"step": "x"}', '[1, 2]', '{"step": 20}'])
+def test_a_broken_progress_file_is_a_broken_run(tmp_path, content):
+  folder = write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/0', {'main': [1.0, 2.0]}, total=20)
+  (folder / 'progress.json').write_text(content)
+  (run,) = results.read_runs(str(tmp_path))
+  assert (run.status, run.fault) == ('broken', 'progress.json cannot be read')
+  assert not results.is_finished(str(folder))
+
+
+def test_a_results_folder_and_an_agent_without_runs_are_broken(tmp_path):
+  folder = write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/0', {'main': [1.0]}, total=10)
+  os.remove(folder / 'results.csv')
+  (folder / 'results.csv').mkdir()
+  (tmp_path / f'{ENV}/eps1/n1/sac').mkdir()
+  (tmp_path / f'{ENV}/eps1/n1/w_vp/0').mkdir(parents=True)
+  found = {run.algorithm: run.fault for run in results.read_runs(str(tmp_path))}
+  nothing = 'there is no run in it'
+  assert found == {'bc': 'results.csv cannot be read', 'sac': nothing, 'w_vp': nothing}
+
+
+def test_a_run_that_does_not_tell_its_length_is_compared_with_the_longest(tmp_path):
+  for seed, n in enumerate((3, 2, 3)):
+    write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/{seed}', {'main': [1.0] * n})
+  write_run(tmp_path, f'{ENV}/eps1/n1/sac/0/0', {'main': [1.0] * 9}, total=90)
+  runs = results.read_runs(str(tmp_path))
+  assert [run.status for run in runs] == ['finished', 'unfinished', 'finished', 'finished']
+  run = run_report(tmp_path)
+  assert table_of(run.stdout)['bc main'] == ['1.0 ± 0.0 (2)?, 1 unfinished']
+  assert '?: no progress.json says whether these runs are finished' in run.stdout
+
+
+def test_progress_is_the_saved_step_and_never_beyond_the_end(tmp_path):
+  folder = str(tmp_path)
+  assert results.read_progress(folder) is None and not results.is_finished(folder)
+  results.write_progress(folder, 5, 10)
+  assert results.read_progress(folder) == (5, 10) and not results.is_finished(folder)
+  results.write_progress(folder, 10, 10)
+  assert results.is_finished(folder, 10) and not results.is_finished(folder, 11)
+  results.write_progress(folder, 10, 8)
+  assert results.read_progress(folder) == (10, 10)
+  assert os.listdir(folder) == ['progress.json']
+
+
+# --- Numbers --------------------------------------------------------------------------------------
+
+
+def test_the_interquartile_mean_leaves_a_quarter_out_at_either_end():
+  assert report.iqm(np.array([8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 1e9])) == (3 + 5 + 6 + 7) / 4
+  # Where the number of scores is no multiple of four, whole ones go: scipy's trim_mean.
+  assert report.iqm(np.array([5.0, -1e9, 1.0, 1e9, 3.0])) == 3.0
+  assert report.iqm(np.array([1.0, 2.0, 6.0])) == 3.0
+  assert report.iqm(np.array([[1.0], [4.0]])).tolist() == [1.0, 4.0]
+
+
+def test_the_interval_is_that_of_rliable():
+  scores = np.array([[0.9, 1.4], [1.1, 2.0], [1.3, 0.2], [0.7, 1.6], [1.0, 1.2]])  # [seeds, tasks]
+  mean, low, high = report.iqm_interval(list(scores.T))
+  assert mean == pytest.approx(1.15)
+  # get_interval_estimates of rliable 1.2.0, with 50,000 repetitions.
+  assert low == pytest.approx(0.833, abs=0.03) and high == pytest.approx(1.383, abs=0.03)
+
+
+def test_the_bootstrap_draws_within_tasks():
+  # Between tasks there is much to draw from, within them nothing.
+  strata = [np.array([1.0, 1.0]), np.array([5.0, 5.0]), np.array([9.0])]
+  assert report.iqm_interval(strata) == pytest.approx((11 / 3,) * 3)
+
+
+def test_a_score_of_one_is_as_good_as_the_data():
+  assert report.score(400, 200) == 2 and report.score(-50, 200) == -0.25
+  assert report.score(-200, -200) == 1 and report.score(-100, -200) == 1.5
+
+
+def test_a_band_is_the_mean_and_deviation_at_each_step():
+  place = ('', *'edn', 'bc')
+  long = results.Run(*place, '0', (10, 20, 30), {'main': (1.0, 2.0, 3.0)})
+  short = results.Run(*place, '1', (10, 30), {'main': (3.0, 9.0)})
+  steps, mean, std = report.band([long, short], 'main')
+  assert (steps.tolist(), mean.tolist(), std.tolist()) == ([10, 20, 30], [2, 2, 6], [1, 0, 3])
+
+
+# --- The data's own return ------------------------------------------------------------------------
+
+
+def write_data(path, ends, rewards):
+  n = len(ends)
+  rows = Transitions.zeros(n, 2, 1)._replace(
+    reward=np.array(rewards, np.float32), end=np.array(ends, np.int8)
+  )
+  checkpoints.save(str(path), data=Dataset(rows))
+
+
+def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
+  data = tree.parent / 'data'
+  # Episodes of 30 in three steps and of 6 in one; the last row's is cut off.
+  ends = [GOES_ON, GOES_ON, TERMINAL, TERMINAL, GOES_ON]
+  write_data(data / ENV / 'eps1' / '0' / 'data', ends, [10, 10, 10, 6, 99])
+  write_data(data / 'Walker2d-v2' / 'eps1' / '0' / 'data', ends, [10, 0, 0, -10, 99])
+  (data / ENV / 'pure' / '0').mkdir(parents=True)
+  (data / ENV / 'pure' / '0' / 'data.index').write_text('garbage')
+
+  there = run_report(tree, f'--data_root_dir={data}')
+  assert there.returncode == 0 and there.stderr == ''
+  assert f'dataset {data}/{ENV}/pure/0/data is damaged' in there.stdout
+  rows = table_of(there.stdout.split('Walker2d-v2 n1000')[0])
+  assert rows['behavior data'] == ['18.0 ± 12.0 (2 ep.)', '-']
+  assert rows['behavior data, by step'] == ['24.0', '-']
+  assert list(rows)[1] == 'behavior data'
+
+  shutil.rmtree(data)
+  gone = run_report(tree, f'--data_root_dir={data}')
+  tables = [run.stdout.split('\nunfinished: ')[0] for run in (there, gone)]
+  assert (
+    tables[0].replace(tables[0][tables[0].index('dataset ') :], '').strip() == tables[1].strip()
+  )
+
+  # Scores: of the cheetah's eps1 401 / 24 (bc) and of the walker's 30 / 5; no interval of one seed.
+  means = {line[0]: line[1:] for line in read_csv(tree / 'report' / 'iqm.csv')}
+  mean, low, high, tasks, n_runs = means['bc main']
+  assert float(mean) == pytest.approx((401 / 24 + 30 / 5) / 2)
+  assert (low, high, tasks, n_runs) == ('', '', '2 of 2', '2')
+  mean, low, high, tasks, n_runs = means['kl_vp main']
+  assert float(mean) == pytest.approx(315 / 24) and (tasks, n_runs) == ('1 of 2', '3')
+  assert 4.79 < float(low) < float(mean) < float(high) < 25.63
+
+  (tree / 'report' / 'behavior.csv').write_text('nonsense\n1,2\n')
+  damaged = run_report(tree, f'--data_root_dir={data}')
+  assert damaged.returncode == 0
+  assert f'{tree}/report/behavior.csv cannot be read; it is written anew' in damaged.stdout
+
+
+# --- Learning curves ------------------------------------------------------------------------------
+
+
+def pixels(image, color):
+  """How many pixels are of a color, but for the smoothing at edges."""
+  want = np.array([int(color[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+  return np.sum(np.abs(image[..., :3] - want).max(axis=-1) < 0.02)
+
+
+def test_curves_show_both_policies_the_band_and_the_unfinished_run(tmp_path):
+  def drawn(n_seeds, unfinished):
+    root = tmp_path / f'{n_seeds}{unfinished}'
+    for seed in range(n_seeds):
+      rise = np.linspace(0, 1000 + 500 * seed, 10)
+      columns = {'main': rise, 'max_q': 3000 - rise}
+      write_run(root, f'{ENV}/eps1/n1000/kl_vp/0/{seed}', columns, total=100)
+    if unfinished:
+      write_run(root, f'{ENV}/eps1/n1000/kl_vp/0/9', {'main': [3000.0] * 5}, total=100)
+    behavior = {(ENV, 'eps1'): report.Behavior(1500.0, 1.0, 1500.0, 5)}
+    of = report.Report(results.read_runs(str(root)), behavior, 2)
+    report.draw(of, (ENV, 'eps1', 'n1000'), str(root / 'curve.png'))
+    return matplotlib.image.imread(root / 'curve.png')
+
+  one, three, more = drawn(1, False), drawn(3, False), drawn(3, True)
+  assert min(one.shape[:2]) > 300
+  for image in (one, three, more):
+    assert pixels(image, report.BLUE) > 200 and pixels(image, report.VERMILION) > 200
+  light_blue = '#cce3f0'  # a fifth of the blue on white
+  assert pixels(three, light_blue) > 2000 > 100 > pixels(one, light_blue)
+  grey = '#999999'
+  assert pixels(more, grey) > pixels(three, grey) + 50

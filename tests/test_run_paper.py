@@ -1,0 +1,237 @@
+"""The grid's scheduler: what it plans, and what it does with programs that end well or ill."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from brac import results
+
+SMALL = """
+train_eval_offline.model_params = (((8, 8),), 2)
+train_eval_offline.batch_size = 16
+train_eval_offline.eval_freq = 200
+train_eval_offline.summary_freq = 100
+"""
+RANDWALK = """
+def get_data_config(env_name, policy_root_dir=None):
+  return [['randwalk', ['randwalk', '', ['none'], ()], 1.0]]
+"""
+PLACE = 'Pendulum-v1/randwalk/n1000'
+
+
+@pytest.fixture(scope='module')
+def configs(tmp_path_factory):
+  """Presets of which the planner reads whether they need a clone; `sac` and `broken` are run."""
+  folder = tmp_path_factory.mktemp('configs')
+  (folder / 'dcfg_randwalk.py').write_text(RANDWALK)
+  (folder / 'sac.gin').write_text(SMALL)
+  (folder / 'broken.gin').write_text('this is not gin\n')
+  for name, agent in (('bc', 'bc'), ('primal', 'brac_primal'), ('dual', 'brac_dual')):
+    (folder / f'{name}.gin').write_text(f"train_eval_offline.agent_name = '{agent}'\n")
+  return folder
+
+
+def command(configs, root, **flags):
+  given = dict(
+    root_dir=root / 'learn',
+    data_root_dir=root / 'data',
+    config_dir=configs,
+    env_names='Pendulum-v1',
+    data_names='randwalk',
+    seeds='0',
+    n_train=1000,
+    n_eval_episodes=1,
+  )
+  flags = [f'--{name}={value}' for name, value in {**given, **flags}.items()]
+  return [sys.executable, '-m', 'brac.run_paper', *flags]
+
+
+def run(*args, **flags):
+  return subprocess.run(command(*args, **flags), capture_output=True, text=True)
+
+
+# --- The plan -------------------------------------------------------------------------------------
+
+
+def planned(*args, **flags):
+  """`collection` or preset and seed of each command, in their order, and the commands."""
+  done = run(*args, dry_run=True, **flags)
+  assert done.returncode == 0, done.stderr
+  commands = [shlex.split(line) for line in done.stdout.splitlines()[1:]]
+  names = []
+  for words in commands:
+    found = dict(word[2:].split('=', 1) for word in words[3:])
+    preset = os.path.basename(found.get('gin_file', 'collection'))
+    names.append(preset.replace('.gin', '') + found.get('seed', ''))
+  return names, commands
+
+
+def test_data_and_clones_are_planned_before_what_needs_them(configs, tmp_path):
+  names, commands = planned(configs, tmp_path, presets='dual,primal,bc', seeds='3,0')
+  assert names == ['collection', 'dual3', 'bc3', 'primal3', 'dual0', 'bc0', 'primal0']
+  assert all(word in commands[0] for word in ('brac.collect_data', '--n_samples=1000'))
+  assert f'--gin_file={configs}/primal.gin' in commands[3] and '--seed=3' in commands[3]
+  assert planned(configs, tmp_path, presets='dual')[0] == ['collection', 'dual0']
+  # One clone does for all seeds where bc is no preset of the grid.
+  names, _ = planned(configs, tmp_path, presets='primal', seeds='0,1')
+  assert names == ['collection', 'bc0', 'primal0', 'primal1']
+  assert os.listdir(tmp_path) == []
+
+
+def test_what_is_there_is_not_planned(configs, tmp_path):
+  data = tmp_path / 'data' / 'Pendulum-v1' / 'randwalk' / '0'
+  clone = tmp_path / 'learn' / PLACE / 'bc' / '0' / '0'
+  for path in (data / 'data.index', clone / 'agent_behavior.index'):
+    path.parent.mkdir(parents=True)
+    path.write_text('')
+  grid = dict(presets='primal', total_train_steps=100)
+  assert planned(configs, tmp_path, **grid)[0] == ['primal0']
+  # A clone that is half trained is trained first; one that is trained, to whatever step, is taken.
+  results.write_progress(str(clone), 20, 50)
+  assert planned(configs, tmp_path, **grid)[0] == ['bc0', 'primal0']
+  results.write_progress(str(clone), 50, 50)
+  assert planned(configs, tmp_path, **grid)[0] == ['primal0']
+  assert planned(configs, tmp_path, **{**grid, 'presets': 'bc'})[0] == ['bc0']
+  assert planned(configs, tmp_path, **{**grid, 'presets': 'bc', 'total_train_steps': 50})[0] == []
+
+
+@pytest.mark.parametrize(
+  'flags, text',
+  [
+    (dict(presets='prime'), r"there is no .*/prime\.gin; did you mean 'primal'\?"),
+    (
+      dict(presets='sac', data_names='randwlak'),
+      r"/dcfg_randwlak\.py; did you mean 'dcfg_randwalk",
+    ),
+    (dict(presets='sac', seeds='0,one'), r'--seeds 0,one: seeds are whole numbers'),
+    (dict(presets=''), r'no run is asked for'),
+  ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_started(configs, tmp_path, flags, text):
+  done = run(configs, tmp_path, **flags)
+  assert done.returncode == 1 and done.stdout == ''
+  assert re.fullmatch(rf'run_paper: .*{text}.*\n', done.stderr)
+  assert os.listdir(tmp_path) == []
+
+
+# --- The jobs -------------------------------------------------------------------------------------
+
+SCHEDULE = """
+import json, sys
+from brac import run_paper, runs
+runs.catch_stops()
+jobs = [
+  run_paper.Job(name, ['sh', '-c', script], f'logs/{name}.log', tuple(needs))
+  for name, script, needs in json.loads(sys.argv[1])
+]
+failed = run_paper.run_jobs(jobs, int(sys.argv[2]))
+print(json.dumps(failed))
+"""
+
+
+def schedule(folder, jobs, n_jobs):
+  return subprocess.Popen(
+    [sys.executable, '-c', SCHEDULE, json.dumps(jobs), str(n_jobs)],
+    cwd=folder,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_a_job_waits_for_what_it_needs_and_a_failed_one_stops_no_other(tmp_path):
+  jobs = [
+    ('late', 'cat early', ['early']),
+    ('early', 'sleep 1; echo made > early', []),
+    ('bad', 'echo the reason >&2; exit 3', []),
+    ('after_bad', 'echo > never', ['bad']),
+    ('after_that', 'echo > never', ['after_bad']),
+  ]
+  out, _ = schedule(tmp_path, jobs, 2).communicate()
+  assert json.loads(out.splitlines()[-1]) == {
+    'bad': 'exit status 3: logs/bad.log',
+    'after_bad': 'not started, as it needs bad',
+    'after_that': 'not started, as it needs after_bad',
+  }
+  assert (tmp_path / 'logs' / 'late.log').read_text() == 'made\n'
+  assert (tmp_path / 'logs' / 'bad.log').read_text() == 'the reason\n'
+  assert not (tmp_path / 'never').exists()
+
+
+def test_so_many_jobs_run_at_a_time(tmp_path):
+  script = 'echo + >> log; sleep 1; echo - >> log'
+  for n_jobs in (1, 2, 3):
+    (tmp_path / 'log').write_text('')
+    process = schedule(tmp_path, [(str(k), script, []) for k in range(4)], n_jobs)
+    assert process.wait() == 0
+    process.stdout.close()
+    running = [1 if sign == '+' else -1 for sign in (tmp_path / 'log').read_text().split()]
+    assert max(sum(running[: k + 1]) for k in range(len(running))) == n_jobs
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_all_jobs_and_waits_for_their_saves(tmp_path, number):
+  script = (
+    'trap "sleep 1; echo saved > saved_{0}; exit 143" TERM; echo > begun_{0}; sleep 60 & wait'
+  )
+  jobs = [(str(k), script.format(k), []) for k in range(3)]
+  process = schedule(tmp_path, jobs, 2)
+  wait_for(lambda: (tmp_path / 'begun_1').exists(), process)
+  wait_for(lambda: (tmp_path / 'begun_0').exists(), process)
+  process.send_signal(number)
+  assert process.wait(30) == 0
+  process.stdout.close()
+  assert sorted(p.name for p in tmp_path.glob('saved_*')) == ['saved_0', 'saved_1']
+  assert not (tmp_path / 'begun_2').exists()
+
+
+def wait_for(what, process, seconds=600):
+  end = time.monotonic() + seconds
+  while not what():
+    assert process.poll() is None and time.monotonic() < end
+    time.sleep(0.05)
+
+
+# --- Real trainings -------------------------------------------------------------------------------
+
+
+def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
+  grid = dict(presets='sac,broken', n_jobs=2, total_train_steps=200000)
+  folder = tmp_path / 'learn' / PLACE / 'sac' / '0' / '0'
+  with open(tmp_path / 'out', 'w') as out:
+    process = subprocess.Popen(command(configs, tmp_path, **grid), stdout=out, stderr=out)
+  said = (tmp_path / 'out').read_text
+  wait_for(lambda: (folder / 'results.csv').exists() and 'broken 0: exit' in said(), process)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait() == 128 + signal.SIGTERM
+  assert 'stopped by SIGTERM; the runs are saved' in said()
+  step, total = results.read_progress(str(folder))
+  assert 0 < step < total == 200000
+  logs = tmp_path / 'learn' / 'logs'
+  log = logs / 'Pendulum-v1_randwalk_sac_0_n1000.log'
+  assert f'stopped by SIGTERM; step {step} is saved' in log.read_text()
+
+  grid['total_train_steps'] = (step // 200 + 1) * 200
+  done = run(configs, tmp_path, **grid)
+  assert done.returncode == 1
+  assert f'going on from step {step} of' in log.read_text()
+  assert results.is_finished(str(folder), grid['total_train_steps'])
+  broken = logs / 'Pendulum-v1_randwalk_broken_0_n1000.log'
+  failed = f'failed: Pendulum-v1 randwalk broken 0: exit status 1: {broken}'
+  assert done.stderr.splitlines() == [failed]
+  assert 'train_offline: gin: ' in broken.read_text()
+  assert re.search(r'^sac main +-\d+(\.\d)? \(1\)$', done.stdout, re.M)
+
+  before = (folder / 'results.csv').stat().st_mtime_ns
+  grid['presets'] = 'sac'
+  done = run(configs, tmp_path, **grid)
+  assert done.returncode == 0 and done.stderr == ''
+  assert done.stdout.startswith('0 programs to run, 2 at a time; 1 runs are finished\n')
+  assert 'sac main' in done.stdout
+  assert (folder / 'results.csv').stat().st_mtime_ns == before
