@@ -133,7 +133,7 @@ def measure(path: str, env_name: str) -> Dict[str, Dict[str, float]]:
   measured = {}
   for how, mode in (('mode', True), ('sample', False)):
     policy = policies.ActorPolicy(*specs, actor, mode)
-    values = Evaluator(env_name, policy, _EPISODES, _SEED).run(0)
+    values = Evaluator(env_name, {'main': policy}, _EPISODES, _SEED).run(0)['main']
     measured[how] = {'mean': round(values.mean(), 2), 'std': round(values.std(), 2)}
   return measured
 
