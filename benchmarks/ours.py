@@ -42,9 +42,9 @@ CASES = {
 
 
 @functools.lru_cache(maxsize=None)
-def transitions(n: int = N_TRANSITIONS) -> Transitions:
-  """Transitions of HalfCheetah's sizes; what numbers they hold costs no time."""
-  draws = np.random.default_rng(0)
+def transitions() -> Transitions:
+  """A million of HalfCheetah's sizes; what numbers they hold costs no time."""
+  draws, n = np.random.default_rng(0), N_TRANSITIONS
 
   def normal(k):
     return draws.standard_normal([n, k], np.float32)
