@@ -110,6 +110,11 @@ def products(case: str) -> List[Tuple[int, int, int, bool, bool]]:
   return sorted(found)
 
 
+def is_shipped(env_name: str) -> bool:
+  """Whether there is a policy to measure with."""
+  return checkpoints.exists(data_config.shipped_policy(env_name))
+
+
 @functools.lru_cache(maxsize=None)
 def actor(env_name: str) -> networks.Actor:
   """The shipped policy's."""

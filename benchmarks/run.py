@@ -77,11 +77,11 @@ def _serve(module: str, pipe) -> None:
   os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
   from brac import programs
 
-  programs._quiet_imports()
+  programs.quiet_imports()
   if module == 'old_way':
     os.environ['TF_ENABLE_ONEDNN_OPTS'] = '1'  # as TensorFlow comes
   else:
-    programs._set_threads()
+    programs.set_threads()
   import tensorflow as tf
 
   tf.get_logger().setLevel('ERROR')
@@ -166,6 +166,9 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
   ours, old, bare = map(Side, ('ours', 'old_way', 'bare'))
   of_physics, against_old = [], []
   for env_name in ENVS:
+    if not ours('is_shipped', env_name):
+      say(f'{env_name} has no shipped policy yet: left out')
+      continue
     say(f'collection and evaluation: {env_name}')
     n, n_old, seeds = 200000, 300, iter(range(100))
     rates = {name: [] for name in ('collect', 'bare', 'main', 'both', 'old')}

@@ -58,7 +58,7 @@ def run(main: Callable[[], None], tensorflow: bool = True) -> NoReturn:
       main()
       sys.exit(0)
     quiet_imports()
-    _set_threads()
+    set_threads()
     if 'gin_file' in FLAGS:
       _parse_gin()
     logging.use_absl_handler()
@@ -94,7 +94,7 @@ def quiet_imports() -> None:
   notices.notices.clear()
 
 
-def _set_threads() -> None:
+def set_threads() -> None:
   # At these sizes oneDNN's operations cost more than they save: bc is a fifth slower with them.
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
   # And two towers on a thread each are faster than one matrix product on two threads.

@@ -238,7 +238,7 @@ class Settings:
   def __init__(self, **flags):
     """Takes the flags that matter; the gin parameters are those used so far."""
     self._now = {'version': brac.__version__, **{f'--{k}': repr(v) for k, v in flags.items()}}
-    for line in gin.operative_config_str(max_line_length=10**9).splitlines():  # a line each
+    for line in gin.operative_config_str(max_line_length=10**5).splitlines():  # a line each
       if line.strip() and not line.startswith('#'):
         name, value = map(str.strip, line.split('=', 1))
         if name.rpartition('.')[2] not in _NO_NUMBER_DEPENDS_ON:
