@@ -188,6 +188,44 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
   return Transitions(**fields)
 
 
+# What may be done about actions outside of the environment's box.
+OUT_OF_BOX = ('count', 'clip', 'refuse')
+
+
+def in_box(rows: Transitions, action_spec, how: str, path: str) -> Transitions:
+  """The transitions of the dataset at `path`, after one of `OUT_OF_BOX` was done about its actions.
+
+  Args:
+    rows: all of them, so that the row that is named is the one in the file.
+    action_spec: of actions `[A]`, bounded.
+    how: one of `OUT_OF_BOX`.
+    path: names the dataset.
+
+  Raises:
+    UserError: there are actions outside of the box, and they are refused.
+  """
+  shape = rows.a1.shape[1:]
+  low, high = (np.broadcast_to(x, shape) for x in (action_spec.minimum, action_spec.maximum))
+  outside = np.zeros(len(rows.reward), bool)
+  for actions in (rows.a1, rows.a2):
+    outside |= ((actions < low) | (actions > high)).any(-1)
+  if not outside.any():
+    return rows
+  row = int(np.argmax(outside))
+  found = (
+    f'{np.count_nonzero(outside)} of the {len(outside)} transitions of dataset {path} have an '
+    f"action outside of the environment's box, first in row {row}: {rows.a1[row].tolist()}, then "
+    f'{rows.a2[row].tolist()}, where the box is from {low.tolist()} to {high.tolist()}'
+  )
+  parameter = 'train_eval_offline.out_of_box_actions'
+  if how == 'refuse':
+    raise UserError(f"{found}; {parameter} = 'clip' or 'count' takes them")
+  logging.warning('%s; they are %s', found, 'clipped' if how == 'clip' else 'used as they are')
+  if how == 'clip':
+    rows = rows._replace(a1=np.clip(rows.a1, low, high), a2=np.clip(rows.a2, low, high))
+  return rows
+
+
 def fingerprint(rows: Transitions) -> str:
   """A checksum of the content of transitions."""
   checksum = 0

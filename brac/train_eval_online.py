@@ -8,7 +8,7 @@ from absl import logging
 
 from brac import checkpoints, runs
 from brac.agents import AGENTS
-from brac.errors import check_whole
+from brac.errors import UserError, check_whole
 from brac.rollouts import Evaluator, OnlineRollout
 from brac.training import Schedule, train
 
@@ -105,15 +105,21 @@ def train_eval_online(
   def at(name: str) -> str:
     return os.path.join(log_dir, name)
 
+  finals = at('agent_final'), at('replay_final')
   _lock = runs.lock(log_dir)
-  going_on = checkpoints.exists(at('state'))
-  finished = checkpoints.exists(at('agent_final')) and checkpoints.exists(at('replay_final'))
+  finished = checkpoints.exists(at('agent_final'))
+  going_on = checkpoints.recover(at('state'), needed=not finished)
+  if finished and not going_on and not all(map(checkpoints.recover, finals)):
+    raise UserError(f'{at("agent_final")} cannot go on without replay_final, which is not there')
   if going_on or finished:
     agent_file, replay_file = ('state', 'state') if going_on else ('agent_final', 'replay_final')
     settings.check(at(agent_file), allow_changed_config)
     agent.restore(at(agent_file), rollout=rollout.variables)
     rollout.take_up(at(replay_file))
     logging.info('going on from step %d of %s', agent.step, at(agent_file))
+  if agent.step >= total_train_steps:
+    logging.info('the run has %d steps already: there is nothing to do', agent.step)
+    return
   record = runs.Record(log_dir, list(evaluators), agent.step)
   runs.write_config(log_dir)
   if not (going_on or finished):
@@ -125,7 +131,7 @@ def train_eval_online(
     if schedule.due(step, save_freq) and step < total_train_steps:
       checkpoints.save(at(f'agent-{step}'), **agent.state)
     if step < total_train_steps:
-      checkpoints.save(at('state'), data=rollout.data.held(), **state)
+      checkpoints.save(at('state'), keep=True, data=rollout.data.held(), **state)
     else:
       checkpoints.save(at('replay_final'), data=rollout.data.held())
       checkpoints.save(at('agent_final'), **state)
