@@ -818,6 +818,30 @@ def test_a_record_that_is_taken_up_drops_what_came_after_and_what_is_half_writte
   assert scalars(tmp_path / 'eval' / 'main')[-1] == ('episode_mean', 40, 1.0)
 
 
+def test_a_number_that_stands_still_for_long_is_warned_of_once():
+  watch, said = runs.Watch(['alpha', 'div_mean']), {}
+  for step in range(100, 40_000, 100):
+    # α is at its bound from step 5,000 on, but for one summary; D moves.
+    alpha = 500.0 if step >= 5000 and step != 12_000 else step / 100
+    for line in watch.look(step, {'alpha': alpha, 'div_mean': step * 1.0, 'q_loss': 1.0}):
+      said[step] = line
+  assert list(said) == [22_100]
+  assert said[22_100].startswith(
+    'alpha has been 500 in every summary from step 12100 to step 22100'
+  )
+
+
+def test_a_multiplier_that_is_trained_and_stays_at_its_bound_is_warned_of(start, world, tmp_path):
+  run = start(
+    *('train_offline', *offline_args(world, tmp_path, eval_freq=20_000, summary_freq=2000)),
+    *('--agent_name=bc', '--total_train_steps=12001'),
+    *bind('bc_agent.Agent', alpha_entropy=0.0, target_entropy=-1000.0),
+  )
+  assert run.wait() == 0
+  (line,) = re.findall(r'^W.*\] (.*)$', run.stderr, re.M)
+  assert line.startswith('alpha_entropy has been 0 in every summary from step 2000 to step 12000')
+
+
 def unchanged(before, after, but='lock$'):
   """Compares but for the lock, which a process that does not clean up leaves with its number."""
   keep = [name for name in {*before, *after} if not re.search(but, name)]
@@ -1177,6 +1201,51 @@ def test_a_folder_that_another_process_uses_is_one_line(start, world, tmp_path):
   check_mistake(second, world, 'train_offline', [f'{folder} is in use by process {first.pid} '])
   assert first.poll() is None
   assert first.stop(signal.SIGTERM, lambda: True) == 143
+
+
+def test_a_run_of_other_code_is_refused(start, world, finished, tmp_path):
+  brac = shutil.copytree(_BRAC, tmp_path / 'brac', ignore=shutil.ignore_patterns('__pycache__'))
+  with open(brac / 'divergences.py', 'a') as f:
+    f.write('# another version\n')
+  before = files(finished)
+  run = subprocess.run(
+    [sys.executable, '-m', 'brac.train_offline', *offline_args(world, finished)],
+    env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert run.returncode == 1
+  assert re.search(
+    r'^train_offline: .* other settings: version was ([\d.]+ of source \w+), is (?!\1)',
+    run.stderr,
+    re.M,
+  ), run.stderr
+  assert unchanged(before, files(finished))
+
+
+@pytest.mark.parametrize('value', [np.nan, -np.inf])
+def test_a_weight_that_is_not_finite_stops_the_run_at_the_next_summary(
+  start, world, finished, tmp_path, value
+):
+  # A bias of -inf is nothing that a loss tells of: behind the ReLU its unit is 0.
+  shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+  path = str(offline_dir(tmp_path) / 'agent')
+  everything = {key: tf.Variable(x) for key, x in values(path).items()}
+  everything['policy/_layers/0/bias'].assign(tf.fill([8], np.float32(value)))
+  nested = {}
+  for key, variable in everything.items():
+    *parents, name = key.split('/')
+    node = nested
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[name] = variable
+  checkpoints.save(path, **nested)
+  before = files(tmp_path)
+  run = start('train_offline', *offline_args(world, tmp_path, '--total_train_steps=600'))
+  assert run.wait() == 1
+  assert 'at step 420; ' in run.said[-1] and 'kept' in run.said[-1], run.stderr
+  assert unchanged(before, files(tmp_path), 'lock$|tfevents|operative')
 
 
 def test_a_training_that_diverges_says_where_and_keeps_the_last_save(start, world, tmp_path):
