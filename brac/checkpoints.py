@@ -257,7 +257,7 @@ def restore(path: str, what: str = 'checkpoint', optional: tuple = (), **objects
     The keys that it lacked.
 
   Raises:
-    UserError: it lacks another key, or has one in another shape.
+    UserError: it lacks another key, or has one in another shape or not finite.
   """
   reader = Reader(path, what)
   wanted = variables(**objects)
@@ -277,6 +277,12 @@ def restore(path: str, what: str = 'checkpoint', optional: tuple = (), **objects
         f'{variable.shape.as_list()} here'
       )
   values = {key: reader.read(key) for key in wanted if key in reader.shapes}
+  for key, value in values.items():
+    kind = np.asarray(value).dtype.kind
+    if (kind in 'OSU') != (wanted[key].dtype == tf.string):
+      raise UserError(f'{what} {path} does not fit: {key} is of another type there')
+    if kind == 'f' and not np.isfinite(value).all():
+      raise UserError(f'{what} {path} holds NaN or infinity: {key}')
   for key, value in values.items():
     wanted[key].assign(tf.cast(value, wanted[key].dtype))
   return lacking

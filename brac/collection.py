@@ -61,6 +61,7 @@ def collect(
     policies=[_fingerprint(policy) for policy in policies],
   )  # fmt: skip
 
+  rows = Transitions.zeros(n_samples, specs[0].shape[0], specs[1].shape[0])
   _lock = runs.lock(data_dir)
   if checkpoints.recover(path):
     changes = settings.changes(path)
@@ -72,7 +73,6 @@ def collect(
     raise UserError(f'{path} is there already{how}; remove it, or choose another --sub_dir')
 
   # What is collected: all rows, of which each policy fills a stretch.
-  rows = Transitions.zeros(n_samples, specs[0].shape[0], specs[1].shape[0])
   first, saved = 0, None
   if checkpoints.recover(unfinished):
     settings.check(unfinished, allow_changed_config)

@@ -154,10 +154,13 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
   """Reads the dataset at `path`, in the order in which it was stored.
 
   Raises:
-    UserError: there is none, it is empty, of other dimensions, or holds NaN or infinities.
+    UserError: there is none, it is empty, of other dimensions, or holds NaN or infinities, or
+      discounts that are none.
   """
   reader = checkpoints.Reader(path, 'dataset')
-  size = int(reader.read('data/_current_size'))
+  size = reader.read('data/_current_size')
+  if np.shape(size) or np.asarray(size).dtype.kind not in 'iu':
+    raise UserError(f'dataset {path}: data/_current_size is no whole number, but {size!r}')
   if size <= 0:
     raise UserError(f'dataset {path} is empty: data/_current_size is {size}')
   for key, want in (('_s1', n_states), ('_s2', n_states), ('_a1', n_actions), ('_a2', n_actions)):
@@ -177,13 +180,18 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
       raise UserError(f'dataset {path}: _{name} is of shape {list(values.shape)}')
     if len(values) != size:
       raise UserError(f'dataset {path}: _{name} has {len(values)} rows, _current_size is {size}')
-    if values.dtype.kind == 'f':
-      bad = np.count_nonzero(~np.isfinite(values))
-      if bad:
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise UserError(
-          f'dataset {path}: {bad} numbers of _{name} are not finite, first in row {row}'
-        )
+    if values.dtype.kind not in 'fiu':
+      raise UserError(f'dataset {path}: _{name} holds no numbers')
+    with np.errstate(over='ignore'):  # what becomes infinite is said below
+      values = values.astype(np.int8 if name == 'end' else np.float32, copy=False)
+    bad = ~np.isfinite(values)
+    wrong = 'not finite'
+    if name == 'discount' and not bad.any():
+      bad, wrong = (values < 0) | (values > 1), 'not in [0, 1]'
+    if bad.any():
+      row = int(np.argwhere(bad)[0][0])
+      n_bad = np.count_nonzero(bad)
+      raise UserError(f'dataset {path}: {n_bad} numbers of _{name} are {wrong}, first in row {row}')
     fields[name] = values
   return Transitions(**fields)
 

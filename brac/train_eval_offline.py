@@ -81,18 +81,17 @@ def train_eval_offline(
   env = environments.make_batch(env_name, 1, seed)
   with clock('loading'):
     rows = dataset.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
+    if batch_size > min(n_train, len(rows.reward)):
+      raise UserError(
+        f'train_eval_offline.batch_size is {batch_size}, more than the '
+        f'{min(n_train, len(rows.reward))} transitions'
+      )
     rows = dataset.in_box(rows, env.action_spec, out_of_box_actions, data_file)
     rows = dataset.first(
       rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
     data, data_fingerprint = Dataset(rows), dataset.fingerprint(rows)
     del rows
-  logging.info('%d transitions from %s', data.size, data_file)
-
-  if batch_size > data.size:
-    raise UserError(
-      f'train_eval_offline.batch_size is {batch_size}, more than the {data.size} transitions'
-    )
 
   # The agent.
   agent = AGENTS[agent_name](
@@ -121,6 +120,7 @@ def train_eval_offline(
   )  # fmt: skip
 
   # The run: a new one, or one that goes on.
+  logging.info('%d transitions from %s', data.size, data_file)
   _lock = runs.lock(log_dir)
   path = os.path.join(log_dir, 'agent')
   if checkpoints.recover(path):

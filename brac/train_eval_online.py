@@ -1,5 +1,6 @@
 """The online experiment: an agent trained in its environment, step for step."""
 
+import math
 import os
 from typing import List
 
@@ -70,6 +71,14 @@ def train_eval_online(
     initial_explore_steps=initial_explore_steps,
     replay_buffer_size=replay_buffer_size,
   )
+  check_whole('train_eval_online', 1, batch_size=batch_size)
+  if batch_size > replay_buffer_size:
+    raise UserError(
+      f'train_eval_online.batch_size is {batch_size}, more than the {replay_buffer_size:g} '
+      'transitions of replay_buffer_size'
+    )
+  if math.isnan(eval_target):
+    raise UserError('--eval_target is a number, not nan')
   clock = runs.Clock()
 
   # The environment, its replay data, and the agent, which acts before each of its training steps.

@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from brac import checkpoints, rng, runs
+from brac import checkpoints, rng, runs, training
 from brac.dataset import CUT_OFF, Dataset, load
+from brac.errors import UserError
 from brac.networks import Actor, Box
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -260,6 +261,8 @@ CONFIGS = {
   'dcfg_ptype': RANDWALK.replace("['randwalk', ''", "['randwlak', ''"),
   'dcfg_syntax': RANDWALK.replace('return [[', 'return [[['),
   'dcfg_raises': RANDWALK.replace('return', 'assert env_name == 1; return'),
+  'dcfg_exits': RANDWALK.replace('return', 'raise SystemExit; return'),
+  'dcfg_list': RANDWALK.replace("['none']", "[['none']]"),
   'dcfg_own': """
     def get_data_config(env_name, policy_root_dir=None):
       return [['p', ['load', policy_root_dir + '/pendulum', ['none'], (8,)], 1.0]]
@@ -290,6 +293,21 @@ def world(tmp_path_factory, finish):
   checkpoints.save(str(data / 'empty' / '0' / 'data'), data=Dataset(rows, size=0))
   rows.s2[7, 1] = np.nan
   checkpoints.save(str(data / 'nan' / '0' / 'data'), data=Dataset(rows))
+  rows.s2[7, 1] = 0
+  for name, field, values in (
+    ('discounts', '_discount', rows.discount + 6),
+    ('text', '_s1', rows.s1.astype(str)),
+    ('outside', '_a1', rows.a1 + 9),
+    ('many_sizes', '_current_size', [10, 20]),
+  ):
+    other = Dataset(rows)
+    setattr(other, field, tf.Variable(values))
+    checkpoints.save(str(data / name / '0' / 'data'), data=other)
+  shutil.copytree(data / 'randwalk', data / 'no_index')
+  os.remove(data / 'no_index' / '0' / 'data.index')
+  nan = Actor(3, (8,), Box(np.zeros(1, np.float32), np.ones(1, np.float32)), rng.Rng(0))
+  nan.variables[0].assign(nan.variables[0] * np.nan)
+  checkpoints.save(str(folder / 'policies' / 'nan'), policy=nan)
   for name, n_states, n_actions in (('pendulum', 3, 1), ('cheetah', 17, 6)):
     ones = np.ones(n_actions, np.float32)
     actor = Actor(n_states, (8,), Box(0 * ones, 2 * ones), rng.Rng(0))
@@ -920,6 +938,10 @@ OFFLINE = [
   (['bc'], ["'bc' is no flag"]),
   (['--seed=-1'], ['seed']),
   (['--seed=three'], ['seed', 'three']),
+  (['--seed=99999999999999999999'], ['seed', '99999999999999999999']),
+  (['--sub_dir='], ['--sub_dir']),
+  (['--sub_dir=../../x'], ['--sub_dir', '../../x']),
+  (['--root_dir='], ['--root_dir is empty']),
   (['--total_train_steps=0'], ['total_train_steps']),
   (['--total_train_steps=1e6'], ['total_train_steps', '1e6']),
   (['--n_train=0'], ['n_train']),
@@ -933,6 +955,15 @@ OFFLINE = [
   (['--data_name=nan'], ['_s2', 'not finite', 'row 7']),
   (['--data_name=damaged'], ['{world}/data/Pendulum-v1/damaged/0/data is damaged']),
   (['--env_name=HalfCheetah-v2'], ['[1000, 3]', '17 states and 6 actions']),
+  (['--data_name=discounts'], ['1000 numbers of _discount', 'not in [0, 1]', 'row 0']),
+  (['--data_name=text'], ['_s1 holds no numbers']),
+  (['--data_name=many_sizes'], ['_current_size is no whole number']),
+  (['--data_name=no_index'], ['no_index/0/data.index is missing']),
+  (
+    ['--data_name=outside', *gin("train_eval_offline.out_of_box_actions='refuse'")],
+    ["1000 of the 1000 transitions", "outside of the environment's box", 'row 0', "'clip'"],
+  ),
+  (['--n_train=10'], ['batch_size is 16, more than the 10 transitions']),
   # Names in gin.
   (gin('train_eval_oflline.batch_size=8'), ["'train_eval_oflline'", "'train_eval_offline'?"]),
   (gin('train_eval_offline.bach_size=8'), ["no parameter 'bach_size'", "'batch_size'?"]),
@@ -959,6 +990,7 @@ OFFLINE = [
   (gin('train_eval_offline.discount=1.5'), ['discount', '1.5']),
   (gin("train_eval_offline.discount='high'"), ['discount', "'high'"]),
   (gin('train_eval_offline.eval_freq=0'), ['train_eval_offline.eval_freq', '0']),
+  (gin("train_eval_offline.out_of_box_actions='ignore'"), ["'count', 'clip', 'refuse'", 'ignore']),
   (gin("train_eval_offline.summary_freq='often'"), ['summary_freq', "'often'"]),
   (gin('train_eval_offline.save_freq=-1'), ['save_freq', '-1']),
   (gin('train_eval_offline.save_minutes=-1'), ['save_minutes', '-1']),
@@ -975,12 +1007,27 @@ OFFLINE = [
   (gin("train_eval_offline.optimizers=(('adam', -1),)"), ['optimizers', 'learning rate', '-1']),
   (gin("train_eval_offline.optimizers=(('adam', 'x'),)"), ['optimizers', "'x'"]),
   (gin("sac_agent.Agent.target_entropy='low'"), ['target_entropy', "'low'"]),
+  (gin('sac_agent.Agent.target_entropy=1e400'), ['target_entropy is a finite number', 'inf']),
+  (
+    ['--agent_name=brac_dual', *gin("gradient_penalty.gamma='x'")],
+    ['gradient_penalty.gamma', "'x'"],
+  ),
   (gin("physics.backend='bullet'"), ['physics.backend', "'bullet'"]),
   # Agents.
   (['--agent_name=brac_primal'], ['behavior_ckpt_file', '--agent_name=bc']),
   (primal('policies/pendulom'), ['no behavior policy at {world}/policies/pendulom', 'pendulum']),
   (primal('policies/cheetah'), ['does not fit', '17-8-12', '3-8-2']),
   (primal('data/Pendulum-v1/randwalk/0/data'), ['holds no policy']),
+  (primal('policies/nan'), ['{world}/policies/nan holds NaN', 'policy/_layers/0/']),
+  (
+    ['--agent_name=brac_primal', *gin('brac_primal_agent.Agent.behavior_ckpt_file=5')],
+    ['path of a checkpoint, not 5'],
+  ),
+  (
+    primal('policies/pendulum', *gin("brac_primal_agent.Agent.divergence_name='mmd'"))
+    + gin('laplacian_kernel.sigma=0'),
+    ['laplacian_kernel.sigma', '0'],
+  ),
   (
     primal(*['policies/pendulum', *gin("brac_primal_agent.Agent.divergence_name='kll'")]),
     ["unknown divergence 'kll'", "'kl'?"],
@@ -1007,6 +1054,9 @@ OFFLINE = [
 # What is given to train_online.
 ONLINE = [
   (['--eval_target=high'], ['eval_target', 'high']),
+  (['--eval_target=nan'], ['eval_target', 'nan']),
+  (gin('train_eval_online.batch_size=601'), ['batch_size is 601', 'replay_buffer_size']),
+  (gin('train_eval_online.replay_buffer_size=1e13'), ['out of memory']),
   (['--agent_name=sax'], ['agent_name', 'sac']),
   (['--env_name=HalfCheetah-v9'], ["unknown environment 'HalfCheetah-v9'", "'HalfCheetah-v"]),
   (['--env_name=MountainCar-v0'], ['MountainCar-v0', 'Discrete(3)']),
@@ -1027,6 +1077,10 @@ COLLECT = [
   (['--config_file=dcfg_wrapper'], ["unknown wrapper 'gausian'", "'gaussian'?"]),
   (['--config_file=dcfg_ptype'], ["unknown ptype 'randwlak'", "'randwalk'?"]),
   (['--config_file=dcfg_syntax'], ['{world}/configs/dcfg_syntax.py:']),
+  (['--config_file=dcfg_exits'], ['{world}/configs/dcfg_exits.py:3: ', 'SystemExit']),
+  (['--config_file=dcfg_list'], ["unknown wrapper ['none']"]),
+  (['--n_samples=99999999999999'], ['out of memory']),
+  (['--data_name='], ['--data_name is empty']),
   (['--config_file=dcfg_raises'], ['{world}/configs/dcfg_raises.py:3: ', 'AssertionError']),
   (
     ['--config_file=dcfg_units', '--policy_root_dir={world}/policies'],
@@ -1225,27 +1279,20 @@ def test_a_run_of_other_code_is_refused(start, world, finished, tmp_path):
 
 
 @pytest.mark.parametrize('value', [np.nan, -np.inf])
-def test_a_weight_that_is_not_finite_stops_the_run_at_the_next_summary(
-  start, world, finished, tmp_path, value
-):
+def test_a_weight_that_is_not_finite_stops_the_run_at_the_next_summary(make_agent, tmp_path, value):
   # A bias of -inf is nothing that a loss tells of: behind the ReLU its unit is 0.
-  shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-  path = str(offline_dir(tmp_path) / 'agent')
-  everything = {key: tf.Variable(x) for key, x in values(path).items()}
-  everything['policy/_layers/0/bias'].assign(tf.fill([8], np.float32(value)))
-  nested = {}
-  for key, variable in everything.items():
-    *parents, name = key.split('/')
-    node = nested
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[name] = variable
-  checkpoints.save(path, **nested)
-  before = files(tmp_path)
-  run = start('train_offline', *offline_args(world, tmp_path, '--total_train_steps=600'))
-  assert run.wait() == 1
-  assert 'at step 420; ' in run.said[-1] and 'kept' in run.said[-1], run.stderr
-  assert unchanged(before, files(tmp_path), 'lock$|tfevents|operative')
+  agent, saves = make_agent('bc', model_params=((8, 8),)), []
+  schedule = training.Schedule(100, 10, 10, 1000, 5, 10.0)
+  record, clock = runs.Record(str(tmp_path), ['main']), runs.Clock()
+
+  def save(step):
+    saves.append(step)
+    if step == 25:
+      agent.pi.variables[0].assign(tf.fill(agent.pi.variables[0].shape, np.float32(value)))
+
+  with pytest.raises(UserError, match='at step 30'):
+    training.train('bc', agent, schedule, {}, record, clock, save)
+  assert saves == [5, 10, 15, 20, 25]
 
 
 def test_a_training_that_diverges_says_where_and_keeps_the_last_save(start, world, tmp_path):
