@@ -58,9 +58,7 @@ def save(path: str, keep: bool = False, **objects) -> None:
     os.rmdir(unfinished)
   except (OSError, tf.errors.OpError) as e:
     shutil.rmtree(unfinished, ignore_errors=True)
-    reason = getattr(e, 'strerror', None) or str(e).splitlines()[0]
-    free = _free_megabytes(folder)
-    raise UserError(f'cannot save {path}: {reason} ({free}); the save before it is kept') from e
+    raise UserError(f'cannot save {path}: {reason(e, folder)}; the save before it is kept') from e
 
 
 def check_path(path: str) -> None:
@@ -102,11 +100,13 @@ def _sync(path: str) -> None:
     os.close(handle)
 
 
-def _free_megabytes(folder: str) -> str:
+def reason(error: Exception, folder: str) -> str:
+  """Why nothing could be written to a folder, with the space that is left there."""
+  why = getattr(error, 'strerror', None) or str(error).splitlines()[0]
   if not os.path.isdir(folder):
-    return f'{folder} is no folder'
+    return f'{why} ({folder} is no folder)'
   disk = os.statvfs(folder)
-  return f'{disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free'
+  return f'{why} ({disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free)'
 
 
 def exists(path: str) -> bool:

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import csv
 import fcntl
+import functools
 import glob
 import json
 import math
@@ -17,7 +18,7 @@ import socket
 import sys
 import time
 import zlib
-from typing import IO, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import gin
 import numpy as np
@@ -124,11 +125,30 @@ class Clock:
     return 'time: ' + ', '.join(parts)
 
 
-class Record:
-  """TensorBoard's event files and `results.csv` in a run's folder."""
+def _writes(method: Callable) -> Callable:
+  """A method of `Record` that raises UserError where its folder cannot be written."""
 
+  @functools.wraps(method)
+  def wrapped(self, *args):
+    try:
+      return method(self, *args)
+    except (OSError, tf.errors.OpError) as e:
+      why = checkpoints.reason(e, self.folder)
+      raise UserError(f'cannot write to {self.folder}: {why}; the last save is kept') from e
+
+  return wrapped
+
+
+class Record:
+  """TensorBoard's event files and `results.csv` in a run's folder.
+
+  Each method raises UserError where the folder cannot be written.
+  """
+
+  @_writes
   def __init__(self, folder: str, policy_names: Sequence[str], step: int = 0):
     """Opens the record of a run that stands at `step`: what was written after it goes."""
+    self.folder = folder
     self._csv = os.path.join(folder, 'results.csv')
     self._header = ['step', *policy_names]
     os.makedirs(folder, exist_ok=True)
@@ -154,12 +174,14 @@ class Record:
       csv.writer(f).writerows([self._header, *self.results])
     os.replace(self._csv + '.unfinished', self._csv)
 
+  @_writes
   def summary(self, step: int, info: Dict[str, float]) -> None:
     """Writes the numbers of a training step under their tags."""
     with self._writers['train'].as_default(step):
       for tag, value in info.items():
         tf.summary.scalar(tag, value)
 
+  @_writes
   def evaluation(self, step: int, returns: Dict[str, np.ndarray]) -> None:
     """Writes the mean returns of an evaluation."""
     for name, values in returns.items():
@@ -169,6 +191,7 @@ class Record:
     self._write_results()
     self.flush()
 
+  @_writes
   def flush(self) -> None:
     for writer in self._writers.values():
       writer.flush()

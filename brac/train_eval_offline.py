@@ -120,7 +120,6 @@ def train_eval_offline(
   )  # fmt: skip
 
   # The run: a new one, or one that goes on.
-  logging.info('%d transitions from %s', data.size, data_file)
   _lock = runs.lock(log_dir)
   path = os.path.join(log_dir, 'agent')
   if checkpoints.recover(path):
@@ -130,6 +129,7 @@ def train_eval_offline(
   if agent.step >= total_train_steps:
     logging.info('the run has %d steps already: there is nothing to do', agent.step)
     return
+  logging.info('%d transitions from %s', data.size, data_file)
   record = runs.Record(log_dir, list(evaluators), agent.step)
   runs.write_config(log_dir)
 

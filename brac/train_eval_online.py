@@ -119,7 +119,10 @@ def train_eval_online(
   finished = checkpoints.exists(at('agent_final'))
   going_on = checkpoints.recover(at('state'), needed=not finished)
   if finished and not going_on and not all(map(checkpoints.recover, finals)):
-    raise UserError(f'{at("agent_final")} cannot go on without replay_final, which is not there')
+    raise UserError(
+      f'{at("agent_final")} cannot go on without replay_final, which is not there: put it back, or '
+      'choose another --sub_dir'
+    )
   if going_on or finished:
     agent_file, replay_file = ('state', 'state') if going_on else ('agent_final', 'replay_final')
     settings.check(at(agent_file), allow_changed_config)

@@ -625,7 +625,7 @@ def small_disk(tmp_path):
   if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
     pytest.skip('no right to mount a small file system here')
   yield folder
-  subprocess.run(['umount', folder], check=True)
+  subprocess.run(['umount', '--lazy', folder], check=True)  # writers may have files open
 
 
 @pytest.mark.parametrize('n', [30_000, 60_000, 1_000_000])

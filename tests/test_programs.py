@@ -21,6 +21,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_checkpoints import small_disk  # noqa: F401 - a fixture
 
 from brac import checkpoints, rng, runs, training
 from brac.dataset import CUT_OFF, Dataset, load
@@ -834,6 +835,19 @@ def test_a_record_that_is_taken_up_drops_what_came_after_and_what_is_half_writte
   record.evaluation(40, {'main': np.array([1.0]), 'max_q': np.array([2.0])})
   assert results(tmp_path)[1] == [*rows, [40, 1.0, 2.0]]
   assert scalars(tmp_path / 'eval' / 'main')[-1] == ('episode_mean', 40, 1.0)
+
+
+def test_a_record_on_a_full_disk_is_an_error(small_disk):  # noqa: F811
+  record = runs.Record(small_disk, ['main'])
+  with open(os.path.join(small_disk, 'fill'), 'wb') as f:
+    f.write(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 4096))
+  with pytest.raises(UserError) as error:
+    for step in range(300):
+      record.summary(step, {'q_loss': 1.0})
+    record.flush()
+  message = str(error.value)
+  assert f'cannot write to {small_disk}: ' in message and '\n' not in message
+  assert '0 MB free' in message and 'the last save is kept' in message
 
 
 def test_a_number_that_stands_still_for_long_is_warned_of_once():
