@@ -11,6 +11,7 @@ from typing import Dict, List
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from brac.errors import UserError
 
@@ -18,14 +19,20 @@ _SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
 # What TensorFlow raises where a file is not what it wrote.
 _DAMAGE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 _NEW = '.new'  # a save that is complete, and not yet in the place of the one before
+_OLD = '.old'  # the one before, where it is kept
 
 
-def save(path: str, **objects) -> None:
+def save(path: str, keep: bool = False, **objects) -> None:
   """Writes the variables of `objects` to `{path}.index` and `{path}.data-*`, over what is there.
 
   Killed at any moment it leaves a whole checkpoint behind. The new one is written under another
   name, its index last; only then do its files take the places of the old, and as long as the
   complete new one is there `Reader` takes it first.
+
+  Args:
+    path: where.
+    keep: whether what was there becomes `{path}.old`, for `recover`. The disk holds two saves at
+      any moment, as it does without: the one before the last goes before the new one is written.
 
   Raises:
     UserError: the disk is full or the folder cannot be written; what was there before is kept.
@@ -36,6 +43,7 @@ def save(path: str, **objects) -> None:
   try:
     shutil.rmtree(unfinished, ignore_errors=True)
     _settle(path)  # where a kill left that undone
+    _remove_files(path + _OLD)
     os.makedirs(unfinished)
     written = os.path.join(unfinished, 'checkpoint')
     tf.train.Checkpoint(**objects).write(written)
@@ -43,13 +51,14 @@ def save(path: str, **objects) -> None:
       _sync(written + end)
       os.replace(written + end, path + _NEW + end)
     _sync(folder)
+    if keep and os.path.exists(path + '.index'):
+      for end in _ends(path):
+        os.link(path + end, path + _OLD + end)
     _settle(path)
     os.rmdir(unfinished)
   except (OSError, tf.errors.OpError) as e:
     shutil.rmtree(unfinished, ignore_errors=True)
-    reason = getattr(e, 'strerror', None) or str(e).splitlines()[0]
-    free = _free_megabytes(folder)
-    raise UserError(f'cannot save {path}: {reason} ({free}); the save before it is kept') from e
+    raise UserError(f'cannot save {path}: {reason(e, folder)}; the save before it is kept') from e
 
 
 def check_path(path: str) -> None:
@@ -91,24 +100,77 @@ def _sync(path: str) -> None:
     os.close(handle)
 
 
-def _free_megabytes(folder: str) -> str:
+def reason(error: Exception, folder: str) -> str:
+  """Why nothing could be written to a folder, with the space that is left there."""
+  why = getattr(error, 'strerror', None) or str(error).splitlines()[0]
   if not os.path.isdir(folder):
-    return f'{folder} is no folder'
+    return f'{why} ({folder} is no folder)'
   disk = os.statvfs(folder)
-  return f'{disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free'
+  return f'{why} ({disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free)'
 
 
 def exists(path: str) -> bool:
-  """Whether there is a checkpoint at `path`, complete."""
+  """Whether there is a checkpoint at `path`, or what is left of one."""
   check_path(path)
-  return os.path.exists(path + '.index') or os.path.exists(path + _NEW + '.index')
+  return bool(_ends(path)) or os.path.exists(path + _NEW + '.index')
+
+
+def recover(path: str, needed: bool = True) -> bool:
+  """Whether there is a save at `path` to go on from; all of it is read, to know that it is whole.
+
+  Where the last one is damaged the one before takes its place, which the log says.
+
+  Raises:
+    UserError: it is `needed`, is damaged, and there is no other.
+  """
+  check_path(path)
+  there = {kind: os.path.exists(path + kind + '.index') for kind in (_NEW, '', _OLD)}
+  there[''] = bool(_ends(path)) or there[_OLD]
+  kinds, damage = [kind for kind in there if there[kind]], []
+  for kind in kinds:
+    wrong = _damage(path + kind)
+    if not wrong:
+      break
+    damage.append(wrong)
+  else:
+    if damage and needed:
+      raise UserError(
+        f'{path} is damaged: {damage[0]}; there is no other save to go on from: remove {path}.* to '
+        'begin again, or choose another --sub_dir'
+      )
+    if damage:
+      logging.warning('%s is damaged: %s', path, damage[0])
+    return False
+  if damage:
+    logging.warning('%s is damaged: %s; going on from the save before it', path, damage[0])
+    _remove_files(path + _NEW)
+  if kind == _OLD:
+    # By way of the name of a complete new one, so that a kill cannot part its files.
+    for end in _ends(path + _OLD):
+      os.link(path + _OLD + end, path + _NEW + end)
+    _remove_files(path + _OLD)
+    _settle(path)
+  return True
+
+
+def _damage(path: str) -> str:
+  """What is wrong with a checkpoint, from reading all of it; nothing where it is whole."""
+  if not os.path.exists(path + '.index'):
+    return f'{path}.index is missing'
+  try:
+    reader = tf.train.load_checkpoint(path)
+    for key in reader.get_variable_to_shape_map():
+      reader.get_tensor(key)
+  except _DAMAGE as e:
+    return str(e).splitlines()[0]
+  return ''
 
 
 def remove(path: str) -> None:
   """Removes the checkpoint at `path`, if there is one."""
   shutil.rmtree(path + '.unfinished', ignore_errors=True)
-  _remove_files(path + _NEW)
-  _remove_files(path)
+  for kind in (_OLD, _NEW, ''):
+    _remove_files(path + kind)
 
 
 class Reader:
@@ -125,21 +187,26 @@ class Reader:
       folder = os.path.dirname(path) or '.'
       names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
       there = [n[: -len('.index')] for n in names if n.endswith('.index')]
-      there = [n for n in there if not n.endswith(_NEW)]
+      there = [n for n in there if not n.endswith((_NEW, _OLD))]
       hint = f'; in that folder there is: {", ".join(there)}' if there else ''
       raise UserError(f'no {what} at {path}{hint}')
     whole = path + _NEW if os.path.exists(path + _NEW + '.index') else path
+    if not os.path.exists(whole + '.index'):
+      raise self._damaged(f'{path}.index is missing')
     try:
       self._reader = tf.train.load_checkpoint(whole)
       shapes = self._reader.get_variable_to_shape_map()
     except _DAMAGE as e:
-      raise self._damaged(e) from e
+      raise self._damaged(str(e)) from e
     self.shapes: Dict[str, List[int]] = {
       k[: -len(_SUFFIX)]: v for k, v in shapes.items() if k.endswith(_SUFFIX)
     }
 
-  def _damaged(self, e: Exception) -> UserError:
-    return UserError(f'{self._what} {self.path} is damaged: {str(e).splitlines()[0]}')
+  def _damaged(self, how: str) -> UserError:
+    return UserError(
+      f'{self._what} {self.path} is damaged: {how.splitlines()[0]}; put a good copy in its '
+      'place, or remove it and make it again'
+    )
 
   def read(self, key: str) -> np.ndarray:
     """The value of a variable.
@@ -152,7 +219,7 @@ class Reader:
     try:
       return self._reader.get_tensor(key + _SUFFIX)
     except _DAMAGE as e:
-      raise self._damaged(e) from e
+      raise self._damaged(str(e)) from e
 
   def layers(self, prefix: str) -> List[List[int]]:
     """The kernel shapes of a network's layers, found under `prefix`."""
@@ -190,7 +257,7 @@ def restore(path: str, what: str = 'checkpoint', optional: tuple = (), **objects
     The keys that it lacked.
 
   Raises:
-    UserError: it lacks another key, or has one in another shape.
+    UserError: it lacks another key, or has one in another shape or not finite.
   """
   reader = Reader(path, what)
   wanted = variables(**objects)
@@ -201,7 +268,8 @@ def restore(path: str, what: str = 'checkpoint', optional: tuple = (), **objects
       f'{what} {path} holds only a part of what is asked for: it lacks {missing[0]}'
       + (f' and {len(missing) - 1} more' if len(missing) > 1 else '')
     )
-  for key, variable in wanted.items():
+  # What may be lacking follows from the rest: where both are of other sizes, the rest is named.
+  for key, variable in sorted(wanted.items(), key=lambda item: item[0].startswith(optional)):
     shape = reader.shapes.get(key)
     if shape is not None and shape != variable.shape.as_list():
       raise UserError(
@@ -209,6 +277,12 @@ def restore(path: str, what: str = 'checkpoint', optional: tuple = (), **objects
         f'{variable.shape.as_list()} here'
       )
   values = {key: reader.read(key) for key in wanted if key in reader.shapes}
+  for key, value in values.items():
+    kind = np.asarray(value).dtype.kind
+    if (kind in 'OSU') != (wanted[key].dtype == tf.string):
+      raise UserError(f'{what} {path} does not fit: {key} is of another type there')
+    if kind == 'f' and not np.isfinite(value).all():
+      raise UserError(f'{what} {path} holds NaN or infinity: {key}')
   for key, value in values.items():
     wanted[key].assign(tf.cast(value, wanted[key].dtype))
   return lacking

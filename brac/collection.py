@@ -3,6 +3,7 @@
 import os
 import pickle
 import time
+import zlib
 from typing import Optional
 
 import gin
@@ -13,6 +14,7 @@ from absl import logging
 from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError, check_number, check_whole
+from brac.policies import Policy
 
 _STEPS = 20  # between two looks at the clock
 
@@ -47,8 +49,6 @@ def collect(
   check_whole('collect', 1, n_envs=n_envs)
   check_number('collect', 0, save_minutes=save_minutes)
   path, unfinished = os.path.join(data_dir, 'data'), os.path.join(data_dir, 'data_unfinished')
-  if checkpoints.exists(path):
-    raise UserError(f'{path} is there already; remove it, or choose another --sub_dir')
   parts = data_config.load(config_dir, config_file, env_name, policy_root_dir)
   env = environments.make_batch(env_name, 1, seed)
   specs = env.observation_spec, env.action_spec
@@ -59,14 +59,24 @@ def collect(
       f'--n_samples {n_samples} is too few for {len(parts)} policies in their proportions'
     )
   settings = runs.Settings(
-    env_name=env_name, data_config=parts, n_samples=n_samples, n_envs=n_envs, seed=seed
-  )
+    env_name=env_name, data_config=parts, n_samples=n_samples, n_envs=n_envs, seed=seed,
+    policies=[_fingerprint(policy) for policy in policies],
+  )  # fmt: skip
+
+  rows = Transitions.zeros(n_samples, specs[0].shape[0], specs[1].shape[0])
+  _lock = runs.lock(data_dir)
+  if checkpoints.recover(path):
+    changes = settings.changes(path)
+    if changes == []:
+      logging.info('%d transitions are at %s already: there is nothing to do', n_samples, path)
+      checkpoints.remove(unfinished)
+      return
+    how = f', collected with other settings: {"; ".join(changes)}' if changes else ''
+    raise UserError(f'{path} is there already{how}; remove it, or choose another --sub_dir')
 
   # What is collected: all rows, of which each policy fills a stretch.
-  _lock = runs.lock(data_dir)
-  rows = Transitions.zeros(n_samples, specs[0].shape[0], specs[1].shape[0])
   first, saved = 0, None
-  if checkpoints.exists(unfinished):
+  if checkpoints.recover(unfinished):
     settings.check(unfinished, allow_changed_config)
     rows = dataset.load(unfinished, specs[0].shape[0], specs[1].shape[0])
     first, saved = pickle.loads(checkpoints.Reader(unfinished).read('collection'))
@@ -97,6 +107,7 @@ def collect(
         with clock('saving'):
           checkpoints.save(
             unfinished,
+            keep=True,
             data=Dataset(rows),
             collection=tf.Variable(pickle.dumps((k, collection.state))),
             settings=settings.variable,
@@ -110,6 +121,14 @@ def collect(
   progress.tell()
   progress.close()
   with clock('saving'):
-    checkpoints.save(path, data=Dataset(rows))
+    checkpoints.save(path, data=Dataset(rows), settings=settings.variable)
     checkpoints.remove(unfinished)
   logging.info('%d transitions are at %s; %s', n_samples, path, clock)
+
+
+def _fingerprint(policy: Policy) -> str:
+  """A checksum of a policy's weights: the file that they come from may be another one later."""
+  checksum = 0
+  for variable in policy.variables():
+    checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
+  return f'crc32 {checksum:08x}'

@@ -59,7 +59,7 @@ def load(
     raise UserError(f'{where} has no function get_data_config(env_name, policy_root_dir)')
   try:
     lines = module.get_data_config(env_name, policy_root_dir)
-  except Exception as error:  # a user's function may raise anything
+  except (Exception, SystemExit) as error:  # a user's function may raise anything
     raise UserError(_own_line(where, error)) from error
   parts = []
   for line in lines if isinstance(lines, (list, tuple)) else [lines]:
@@ -102,14 +102,14 @@ def _load_module(config_dir: Optional[str], name: str):
   sys.path.insert(0, folder)  # a data config may import what stands beside it
   try:
     spec.loader.exec_module(module)
-  except Exception as error:  # a user's file may raise anything
+  except (Exception, SystemExit) as error:  # a user's file may raise anything
     raise UserError(_own_line(path, error)) from error
   finally:
     sys.path.remove(folder)
   return module
 
 
-def _own_line(path: str, error: Exception) -> str:
+def _own_line(path: str, error: BaseException) -> str:
   """An error of a user's file, with the line of that file that it comes from."""
   if isinstance(error, SyntaxError):
     return f'{error.filename}:{error.lineno}: {error.msg}: {(error.text or "").strip()}'

@@ -155,10 +155,13 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
   """Reads the dataset at `path`, in the order in which it was stored.
 
   Raises:
-    UserError: there is none, it is empty, of other dimensions, or holds NaN or infinities.
+    UserError: there is none, it is empty, of other dimensions, or holds NaN or infinities, or
+      discounts that are none.
   """
   reader = checkpoints.Reader(path, 'dataset')
-  size = int(reader.read('data/_current_size'))
+  size = reader.read('data/_current_size')
+  if np.shape(size) or np.asarray(size).dtype.kind not in 'iu':
+    raise UserError(f'dataset {path}: data/_current_size is no whole number, but {size!r}')
   if size <= 0:
     raise UserError(f'dataset {path} is empty: data/_current_size is {size}')
   for key, want in (('_s1', n_states), ('_s2', n_states), ('_a1', n_actions), ('_a2', n_actions)):
@@ -178,15 +181,58 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
       raise UserError(f'dataset {path}: _{name} is of shape {list(values.shape)}')
     if len(values) != size:
       raise UserError(f'dataset {path}: _{name} has {len(values)} rows, _current_size is {size}')
-    if values.dtype.kind == 'f':
-      bad = np.count_nonzero(~np.isfinite(values))
-      if bad:
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise UserError(
-          f'dataset {path}: {bad} numbers of _{name} are not finite, first in row {row}'
-        )
+    if values.dtype.kind not in 'fiu':
+      raise UserError(f'dataset {path}: _{name} holds no numbers')
+    with np.errstate(over='ignore'):  # what becomes infinite is said below
+      values = values.astype(np.int8 if name == 'end' else np.float32, copy=False)
+    bad = ~np.isfinite(values)
+    wrong = 'not finite'
+    if name == 'discount' and not bad.any():
+      bad, wrong = (values < 0) | (values > 1), 'not in [0, 1]'
+    if bad.any():
+      row = int(np.argwhere(bad)[0][0])
+      n_bad = np.count_nonzero(bad)
+      raise UserError(f'dataset {path}: {n_bad} numbers of _{name} are {wrong}, first in row {row}')
     fields[name] = values
   return Transitions(**fields)
+
+
+# What may be done about actions outside of the environment's box.
+OUT_OF_BOX = ('count', 'clip', 'refuse')
+
+
+def in_box(rows: Transitions, action_spec, how: str, path: str) -> Transitions:
+  """The transitions of the dataset at `path`, after one of `OUT_OF_BOX` was done about its actions.
+
+  Args:
+    rows: all of them, so that the row that is named is the one in the file.
+    action_spec: of actions `[A]`, bounded.
+    how: one of `OUT_OF_BOX`.
+    path: names the dataset.
+
+  Raises:
+    UserError: there are actions outside of the box, and they are refused.
+  """
+  shape = rows.a1.shape[1:]
+  low, high = (np.broadcast_to(x, shape) for x in (action_spec.minimum, action_spec.maximum))
+  outside = np.zeros(len(rows.reward), bool)
+  for actions in (rows.a1, rows.a2):
+    outside |= ((actions < low) | (actions > high)).any(-1)
+  if not outside.any():
+    return rows
+  row = int(np.argmax(outside))
+  found = (
+    f'{np.count_nonzero(outside)} of the {len(outside)} transitions of dataset {path} have an '
+    f"action outside of the environment's box, first in row {row}: {rows.a1[row].tolist()}, then "
+    f'{rows.a2[row].tolist()}, where the box is from {low.tolist()} to {high.tolist()}'
+  )
+  parameter = 'train_eval_offline.out_of_box_actions'
+  if how == 'refuse':
+    raise UserError(f"{found}; {parameter} = 'clip' or 'count' takes them")
+  logging.warning('%s; they are %s', found, 'clipped' if how == 'clip' else 'used as they are')
+  if how == 'clip':
+    rows = rows._replace(a1=np.clip(rows.a1, low, high), a2=np.clip(rows.a2, low, high))
+  return rows
 
 
 def fingerprint(rows: Transitions) -> str:

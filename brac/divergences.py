@@ -11,7 +11,7 @@ from typing import Callable, Dict
 import gin
 import tensorflow as tf
 
-from brac.errors import UserError
+from brac.errors import UserError, check_bool, check_number
 from brac.networks import ACTION_MARGIN, Critic, TanhNormal
 from brac.rng import Rng
 
@@ -28,12 +28,14 @@ def kl(pi: TanhNormal, b: TanhNormal, n: int, rng: Rng) -> tf.Tensor:
 @gin.configurable
 def laplacian_kernel(x: tf.Tensor, y: tf.Tensor, sigma: float = 20.0) -> tf.Tensor:
   """`exp(-|x - y|₁ / σ)` over the last axis; σ in units of the actions."""
+  check_number('laplacian_kernel', 1e-6, sigma=sigma)
   return tf.exp(-tf.reduce_sum(tf.abs(x - y), -1) / sigma)
 
 
 @gin.configurable
 def mmd(pi: TanhNormal, b: TanhNormal, n: int, rng: Rng, use_sqrt: bool = False) -> tf.Tensor:
   """`k(π, π) + k(b, b) - 2 k(π, b)`, each the mean over n × n pairs; with `use_sqrt` its root."""
+  check_bool('mmd', use_sqrt=use_sqrt)
   x, _ = pi.sample(rng, n)
   y, _ = b.sample(rng, n)
 
@@ -61,6 +63,7 @@ def gradient_penalty(
   c: Critic, s: tf.Tensor, a_pi: tf.Tensor, a_b: tf.Tensor, rng: Rng, gamma: float = 5.0
 ) -> tf.Tensor:
   """`γ E[max(|∇ₐ c(s, â)| - 1, 0)²]`, â drawn evenly between `a_π` and `a_b`; a scalar."""
+  check_number('gradient_penalty', 0, gamma=gamma)
   u = rng.uniform([tf.shape(s)[0], 1])
   slope = c.action_gradient(c.hidden(s, a_b + u * (a_pi - a_b)), a_b.shape[-1])
   # The root has no slope at 0, which a dead ReLU network reaches; there the penalty is 0 anyway.

@@ -15,10 +15,15 @@ def check_whole(where: str, least: int, **numbers: float) -> None:
 def check_number(
   where: str, low: float = float('-inf'), high: float = float('inf'), **numbers: float
 ) -> None:
-  """Raises UserError where a parameter of `where` is not a number in [low, high]."""
+  """Raises UserError where a parameter of `where` is not a number in [low, high].
+
+  Where there is no bound the number is finite; from a bound on, infinity may stand for never.
+  """
+  unbounded = low == -high == float('-inf')
   for name, x in numbers.items():
-    if not _is_number(x) or not low <= x <= high:
-      raise UserError(f'{where}.{name} is a number from {low:g} to {high:g}, not {x!r}')
+    if not _is_number(x) or not low <= x <= high or (unbounded and abs(x) == high):
+      range_ = 'a finite number' if unbounded else f'a number from {low:g} to {high:g}'
+      raise UserError(f'{where}.{name} is {range_}, not {x!r}')
 
 
 def check_bool(where: str, **values: bool) -> None:

@@ -19,6 +19,7 @@ flags.DEFINE_bool('sample', False, "Whether actions are sampled; else they are t
 
 
 def main() -> None:
+  import tensorflow as tf
   from tf_agents.policies import policy_saver
 
   from brac import environments, policies, policy_loader
@@ -34,7 +35,10 @@ def main() -> None:
     programs.folder(FLAGS.checkpoint), specs[0].shape[0], Box.of(specs[1]), 'policy'
   )
   policy = policies.ActorPolicy(*specs, actor, mode=not FLAGS.sample)
-  policy_saver.PolicySaver(policy).save(output_dir)
+  try:
+    policy_saver.PolicySaver(policy).save(output_dir)
+  except tf.errors.OpError as error:
+    raise UserError(f'cannot write {output_dir}: {str(error).splitlines()[0]}') from error
 
 
 if __name__ == '__main__':

@@ -35,6 +35,8 @@ def load_actor(
   Raises:
     UserError: there is none, it is not for such states and actions, or not of the units asked for.
   """
+  if not isinstance(path, str):
+    raise UserError(f'the {what} is the path of a checkpoint, not {path!r}')
   path = os.path.expandvars(os.path.expanduser(path))
   layers = checkpoints.Reader(path, what).layers('policy/_layers')
   if not layers:
@@ -69,7 +71,7 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
     raise UserError(
       f'a policy config reads [ptype, checkpoint, wrapper, hidden_units], not {config!r}'
     ) from None
-  if not isinstance(units, (tuple, list)) or not all(isinstance(n, int) and n > 0 for n in units):
+  if not isinstance(units, (tuple, list)) or not all(type(n) is int and n > 0 for n in units):
     raise UserError(
       f'hidden_units in a policy config are numbers of units such as (200, 200), not {units!r}'
     )
@@ -85,12 +87,12 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
     policy = policies.ActorPolicy(*specs, load_actor(path, n_states, box, 'policy', units))
   else:
     raise UserError(f'unknown ptype {ptype!r} in a policy config{_nearest(ptype, PTYPES)}')
-  if wrapper_name not in WRAPPERS:
+  if not isinstance(wrapper_name, str) or wrapper_name not in WRAPPERS:
     raise UserError(
       f'unknown wrapper {wrapper_name!r} in a policy config{_nearest(wrapper_name, WRAPPERS)}'
     )
   if len(numbers) != WRAPPERS[wrapper_name] or not all(
-    isinstance(x, (int, float)) and x >= 0 for x in numbers
+    isinstance(x, (int, float)) and 0 <= x < float('inf') for x in numbers
   ):
     raise UserError(
       f'wrapper {wrapper!r} in a policy config: {wrapper_name!r} takes '

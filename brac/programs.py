@@ -3,6 +3,7 @@
 import datetime
 import difflib
 import inspect
+import logging as stdlib_logging
 import os
 import re
 import sys
@@ -23,7 +24,9 @@ ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl')
 
 def define_run_flags() -> None:
   """Defines the flags that every run has."""
-  flags.DEFINE_integer('seed', 0, 'Seeds everything that draws a random number.', lower_bound=0)
+  flags.DEFINE_integer(
+    'seed', 0, 'Seeds everything that draws a random number.', lower_bound=0, upper_bound=2**59
+  )
   flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
   flags.DEFINE_multi_string(
     'gin_file',
@@ -54,6 +57,9 @@ def run(main: Callable[[], None], tensorflow: bool = True) -> NoReturn:
     rest = FLAGS(sys.argv)[1:]
     if rest:
       raise UserError(f'{rest[0]!r} is no flag; flags read --name=value')
+    for flag in ('root_dir', 'data_name', 'output_dir'):  # where things are written
+      if flag in FLAGS and FLAGS[flag].value == '':
+        raise UserError(f'--{flag} is empty: it names a folder')
     if not tensorflow:
       main()
       sys.exit(0)
@@ -74,6 +80,8 @@ def run(main: Callable[[], None], tensorflow: bool = True) -> NoReturn:
     sys.exit(130)
   except (UserError, flags.Error) as error:
     sys.exit(_say(name, error))
+  except MemoryError as error:
+    sys.exit(_say(name, f'out of memory: {error}'))
   except OSError as error:
     sys.exit(_say(name, f'{error.strerror or error}: {error.filename}'))
   sys.exit(0)
@@ -110,6 +118,7 @@ def _parse_gin() -> None:
   # Binding a name needs the module that has it.
   from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
 
+  stdlib_logging.disable(stdlib_logging.ERROR)  # gin logs what it raises as well
   for source, parse in [
     *((_gin_file(path), gin.parse_config_file) for path in FLAGS.gin_file),
     *((binding, gin.parse_config) for binding in FLAGS.gin_bindings),
@@ -124,6 +133,7 @@ def _parse_gin() -> None:
       _preset['agent_name'] = bound.pop('agent_name')
       if parse is gin.parse_config_file:
         _preset['name'] = os.path.splitext(os.path.basename(source))[0]
+  stdlib_logging.disable(stdlib_logging.NOTSET)
   try:
     gin.finalize()
   except ValueError as error:
@@ -217,5 +227,11 @@ def folder(path: Optional[str]) -> Optional[str]:
 
 
 def sub_dir(name: str) -> str:
-  """The `--sub_dir`; `auto` stands for the present date and time."""
+  """The `--sub_dir`; `auto` stands for the present date and time.
+
+  Raises:
+    UserError: it leads out of the folder that it is to be in.
+  """
+  if not name or os.path.isabs(name) or os.pardir in name.split(os.sep):
+    raise UserError(f'--sub_dir is the name of a folder, or auto, not {name!r}')
   return datetime.datetime.now().strftime('%Y-%m-%d-%H-%M-%S') if name == 'auto' else name

@@ -3,10 +3,12 @@
 The side effects of an experiment live here: TensorBoard, `results.csv`, the terminal, signals.
 """
 
+import atexit
 import collections
 import contextlib
 import csv
 import fcntl
+import functools
 import glob
 import json
 import math
@@ -15,7 +17,8 @@ import signal
 import socket
 import sys
 import time
-from typing import IO, Dict, Iterator, List, Sequence
+import zlib
+from typing import IO, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import gin
 import numpy as np
@@ -122,11 +125,30 @@ class Clock:
     return 'time: ' + ', '.join(parts)
 
 
-class Record:
-  """TensorBoard's event files and `results.csv` in a run's folder."""
+def _writes(method: Callable) -> Callable:
+  """A method of `Record` that raises UserError where its folder cannot be written."""
 
+  @functools.wraps(method)
+  def wrapped(self, *args):
+    try:
+      return method(self, *args)
+    except (OSError, tf.errors.OpError) as e:
+      why = checkpoints.reason(e, self.folder)
+      raise UserError(f'cannot write to {self.folder}: {why}; the last save is kept') from e
+
+  return wrapped
+
+
+class Record:
+  """TensorBoard's event files and `results.csv` in a run's folder.
+
+  Each method raises UserError where the folder cannot be written.
+  """
+
+  @_writes
   def __init__(self, folder: str, policy_names: Sequence[str], step: int = 0):
     """Opens the record of a run that stands at `step`: what was written after it goes."""
+    self.folder = folder
     self._csv = os.path.join(folder, 'results.csv')
     self._header = ['step', *policy_names]
     os.makedirs(folder, exist_ok=True)
@@ -152,12 +174,14 @@ class Record:
       csv.writer(f).writerows([self._header, *self.results])
     os.replace(self._csv + '.unfinished', self._csv)
 
+  @_writes
   def summary(self, step: int, info: Dict[str, float]) -> None:
     """Writes the numbers of a training step under their tags."""
     with self._writers['train'].as_default(step):
       for tag, value in info.items():
         tf.summary.scalar(tag, value)
 
+  @_writes
   def evaluation(self, step: int, returns: Dict[str, np.ndarray]) -> None:
     """Writes the mean returns of an evaluation."""
     for name, values in returns.items():
@@ -167,6 +191,7 @@ class Record:
     self._write_results()
     self.flush()
 
+  @_writes
   def flush(self) -> None:
     for writer in self._writers.values():
       writer.flush()
@@ -213,6 +238,7 @@ def lock(folder: str) -> IO:
     handle.seek(0)
     raise UserError(f'{folder} is in use by {handle.read().strip()}') from None
   handle.truncate(0)
+  atexit.register(handle.truncate, 0)
   handle.write(f'process {os.getpid()} on {socket.gethostname()}')
   handle.flush()
   return handle
@@ -222,6 +248,16 @@ def kept_settings(path: str) -> Dict[str, str]:
   """The settings that are kept in the checkpoint at a path; none in one that has no such."""
   reader = checkpoints.Reader(path)
   return json.loads(reader.read('settings')) if 'settings' in reader.shapes else {}
+
+
+def _version() -> str:
+  """The package's version, and a checksum of its source, which changes between releases too."""
+  folder, checksum = os.path.dirname(os.path.abspath(brac.__file__)), 0
+  for part in ('*.py', 'agents/*.py'):
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), part))):
+      with open(path, 'rb') as f:
+        checksum = zlib.crc32(f.read(), checksum)
+  return f'{brac.__version__} of source {checksum:08x}'
 
 
 # Gin parameters that a run may go on with other values of.
@@ -237,7 +273,7 @@ class Settings:
 
   def __init__(self, **flags):
     """Takes the flags that matter; the gin parameters are those used so far."""
-    self._now = {'version': brac.__version__, **{f'--{k}': repr(v) for k, v in flags.items()}}
+    self._now = {'version': _version(), **{f'--{k}': repr(v) for k, v in flags.items()}}
     for line in gin.operative_config_str(max_line_length=10**5).splitlines():  # a line each
       if line.strip() and not line.startswith('#'):
         name, value = map(str.strip, line.split('=', 1))
@@ -245,20 +281,24 @@ class Settings:
           self._now[name] = value
     self.variable = tf.Variable(json.dumps(self._now, sort_keys=True))
 
+  def changes(self, path: str) -> Optional[List[str]]:
+    """How they differ from those kept in the checkpoint at a path; None where none are kept."""
+    then = kept_settings(path)
+    if not then:
+      return None
+    return [
+      f'{name} was {then.get(name, "not there")}, is {self._now.get(name, "not there")}'
+      for name in sorted(then.keys() | self._now.keys())
+      if then.get(name) != self._now.get(name)
+    ]
+
   def check(self, path: str, allow_changes: bool) -> None:
     """Compares with the settings that are kept in the checkpoint at a path.
 
     Raises:
       UserError: they are others, and that is not allowed; the message lists the differences.
     """
-    then = kept_settings(path)
-    if not then:
-      return
-    changes = [
-      f'{name} was {then.get(name, "not there")}, is {self._now.get(name, "not there")}'
-      for name in sorted(then.keys() | self._now.keys())
-      if then.get(name) != self._now.get(name)
-    ]
+    changes = self.changes(path) or []
     if changes and not allow_changes:
       raise UserError(
         f'{path} was saved with other settings: {"; ".join(changes)}; choose another --sub_dir, or '
@@ -278,6 +318,35 @@ def check_finite(step: int, info: Dict[str, float], before: Dict[str, float]) ->
       + (f'; the last finite values were {was}' if was else '')
       + '; the last save is kept'
     )
+
+
+class Watch:
+  """Warns, once each, of numbers that ought to move in training and stand still.
+
+  A divergence that is the same number for long says no more what it should, and a multiplier that
+  is trained does not stay the same unless it is at a bound. It counts from the start of the
+  process: what is called long takes less than a minute, and each process has a log of its own.
+  """
+
+  LONG = 10_000  # training steps
+
+  def __init__(self, tags: Iterable[str]):
+    self._tags = set(tags)
+    self._since: Dict[str, Tuple[int, float]] = {}
+
+  def look(self, step: int, info: Dict[str, float]) -> List[str]:
+    """Takes the numbers of a summary; returns what there is to warn of."""
+    warnings = []
+    for tag in sorted(self._tags & info.keys()):
+      first, value = self._since.get(tag, (step, info[tag]))
+      self._since[tag] = (first, value) if value == info[tag] else (step, info[tag])
+      if step - self._since[tag][0] >= self.LONG:
+        self._tags.remove(tag)
+        warnings.append(
+          f'{tag} has been {value:g} in every summary from step {first} to step {step}: it is at a '
+          'bound, or nothing moves it'
+        )
+    return warnings
 
 
 def short(info: Dict[str, float]) -> str:

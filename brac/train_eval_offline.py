@@ -31,6 +31,7 @@ def train_eval_offline(
   allow_changed_config: bool = False,
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,
+  out_of_box_actions: str = 'count',
   summary_freq: int = 100,
   print_freq: int = 1000,
   save_freq: int = 20000,
@@ -53,6 +54,9 @@ def train_eval_offline(
     shuffle_steps: the data is cut into blocks of so many transitions, whose order is drawn, before
       the first `n_train` are taken; 0 takes them as they were stored.
     use_seed_for_data: whether that order is drawn from the run's seed, or always from 0.
+    out_of_box_actions: what is done about actions that the environment does not take: `count` says
+      how many there are and uses them as they are, as the published code does; `clip` also moves
+      them to the edge of the box; `refuse` ends the program.
     summary_freq: steps from one TensorBoard summary to the next.
     print_freq: steps from one line of the log to the next.
     save_freq: steps from one save to the next.
@@ -67,23 +71,28 @@ def train_eval_offline(
   check_whole('train_eval_offline', 0, shuffle_steps=shuffle_steps)
   check_whole('train_eval_offline', 1, batch_size=batch_size)
   check_bool('train_eval_offline', use_seed_for_data=use_seed_for_data)
+  if out_of_box_actions not in dataset.OUT_OF_BOX:
+    choices = ', '.join(map(repr, dataset.OUT_OF_BOX))
+    raise UserError(
+      f'train_eval_offline.out_of_box_actions is one of {choices}, not {out_of_box_actions!r}'
+    )
   clock = runs.Clock()
 
   # The data.
   env = environments.make_batch(env_name, 1, seed)
   with clock('loading'):
     rows = dataset.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
+    if batch_size > min(n_train, len(rows.reward)):
+      raise UserError(
+        f'train_eval_offline.batch_size is {batch_size}, more than the '
+        f'{min(n_train, len(rows.reward))} transitions'
+      )
+    rows = dataset.in_box(rows, env.action_spec, out_of_box_actions, data_file)
     rows = dataset.first(
       rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
     data, data_fingerprint = Dataset(rows), dataset.fingerprint(rows)
     del rows
-  logging.info('%d transitions from %s', data.size, data_file)
-
-  if batch_size > data.size:
-    raise UserError(
-      f'train_eval_offline.batch_size is {batch_size}, more than the {data.size} transitions'
-    )
 
   # The agent.
   agent = AGENTS[agent_name](
@@ -111,18 +120,22 @@ def train_eval_offline(
   # The run: a new one, or one that goes on.
   _lock = runs.lock(log_dir)
   path = os.path.join(log_dir, 'agent')
-  if checkpoints.exists(path):
+  if checkpoints.recover(path):
     settings.check(path, allow_changed_config)
     agent.restore(path)
     logging.info('going on from step %d of %s', agent.step, path)
+  results.write_progress(log_dir, agent.step, total_train_steps)
+  if agent.step >= total_train_steps:
+    logging.info('the run has %d steps already: there is nothing to do', agent.step)
+    return
+  logging.info('%d transitions from %s', data.size, data_file)
   record = runs.Record(log_dir, evaluator.names, agent.step)
   runs.write_config(log_dir)
-  results.write_progress(log_dir, agent.step, total_train_steps)
 
   def save(step: int) -> None:
     if agent_name == 'bc':
       checkpoints.save(os.path.join(log_dir, 'agent_behavior'), policy=agent.policy)
-    checkpoints.save(path, **agent.state, settings=settings.variable)
+    checkpoints.save(path, keep=True, **agent.state, settings=settings.variable)
     results.write_progress(log_dir, step, total_train_steps)
 
   train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save)

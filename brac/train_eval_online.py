@@ -1,5 +1,6 @@
 """The online experiment: an agent trained in its environment, step for step."""
 
+import math
 import os
 from typing import List
 
@@ -8,7 +9,7 @@ from absl import logging
 
 from brac import checkpoints, runs
 from brac.agents import AGENTS
-from brac.errors import check_whole
+from brac.errors import UserError, check_whole
 from brac.rollouts import Evaluator, OnlineRollout
 from brac.training import Schedule, train
 
@@ -70,6 +71,14 @@ def train_eval_online(
     initial_explore_steps=initial_explore_steps,
     replay_buffer_size=replay_buffer_size,
   )
+  check_whole('train_eval_online', 1, batch_size=batch_size)
+  if batch_size > replay_buffer_size:
+    raise UserError(
+      f'train_eval_online.batch_size is {batch_size}, more than the {replay_buffer_size:g} '
+      'transitions of replay_buffer_size'
+    )
+  if math.isnan(eval_target):
+    raise UserError('--eval_target is a number, not nan')
   clock = runs.Clock()
 
   # The environment, its replay data, and the agent, which acts before each of its training steps.
@@ -102,15 +111,24 @@ def train_eval_online(
   def at(name: str) -> str:
     return os.path.join(log_dir, name)
 
+  finals = at('agent_final'), at('replay_final')
   _lock = runs.lock(log_dir)
-  going_on = checkpoints.exists(at('state'))
-  finished = checkpoints.exists(at('agent_final')) and checkpoints.exists(at('replay_final'))
+  finished = checkpoints.exists(at('agent_final'))
+  going_on = checkpoints.recover(at('state'), needed=not finished)
+  if finished and not going_on and not all(map(checkpoints.recover, finals)):
+    raise UserError(
+      f'{at("agent_final")} cannot go on without replay_final, which is not there: put it back, or '
+      'choose another --sub_dir'
+    )
   if going_on or finished:
     agent_file, replay_file = ('state', 'state') if going_on else ('agent_final', 'replay_final')
     settings.check(at(agent_file), allow_changed_config)
     agent.restore(at(agent_file), rollout=rollout.variables)
     rollout.take_up(at(replay_file))
     logging.info('going on from step %d of %s', agent.step, at(agent_file))
+  if agent.step >= total_train_steps:
+    logging.info('the run has %d steps already: there is nothing to do', agent.step)
+    return
   record = runs.Record(log_dir, evaluator.names, agent.step)
   runs.write_config(log_dir)
   if not (going_on or finished):
@@ -122,7 +140,7 @@ def train_eval_online(
     if schedule.due(step, save_freq) and step < total_train_steps:
       checkpoints.save(at(f'agent-{step}'), **agent.state)
     if step < total_train_steps:
-      checkpoints.save(at('state'), data=rollout.data.held(), **state)
+      checkpoints.save(at('state'), keep=True, data=rollout.data.held(), **state)
     else:
       checkpoints.save(at('replay_final'), data=rollout.data.held())
       checkpoints.save(at('agent_final'), **state)

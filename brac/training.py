@@ -10,6 +10,9 @@ from brac.agents.agent import Agent
 from brac.errors import check_number, check_whole
 from brac.rollouts import Evaluator
 
+# The multipliers that updates train, by the names of the updates.
+_TRAINED = {'a': 'alpha', 'ae': 'alpha_entropy'}
+
 
 class Schedule(NamedTuple):
   """When what is due, in training steps; `save_minutes` in minutes since the last save."""
@@ -65,6 +68,7 @@ def train(
   """
   step, total = agent.step, schedule.total_train_steps
   progress = runs.Progress(what, total, step)
+  watch = runs.Watch(['div_mean', *(_TRAINED[u.name] for u in agent.updates if u.name in _TRAINED)])
   saved_at, info = time.monotonic(), {}
   while step < total:
     target = schedule.next_stop(step)
@@ -74,7 +78,10 @@ def train(
     progress.update(step)
     runs.check_finite(step, info, before)
     if schedule.due(step, schedule.summary_freq):
+      agent.check_finite()
       record.summary(step, info)
+      for warning in watch.look(step, info):
+        logging.warning('%s', warning)
     if schedule.due(step, schedule.print_freq):
       progress.tell('; ' + runs.short(info))
     if schedule.due(step, schedule.eval_freq):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
+from tf_agents.specs import tensor_spec
 
 from brac import checkpoints, dataset, rng
 from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Dataset, Transitions
@@ -358,6 +359,27 @@ def test_a_dataset_that_cannot_be_used_is_an_error(tmp_path, data, error):
   with pytest.raises(UserError, match=error) as raised:
     dataset.load(path, N_STATES, N_ACTIONS)
   assert path in str(raised.value) and '\n' not in str(raised.value)
+
+
+def test_actions_outside_of_the_box_are_counted_clipped_or_refused(warnings):
+  spec = tensor_spec.BoundedTensorSpec([2], tf.float32, [-1, -1], [1, 2])
+  inside = Transitions.zeros(5, 3, 2)
+  for how in dataset.OUT_OF_BOX:
+    assert dataset.in_box(inside, spec, how, 'x') is inside
+  assert not warnings()
+
+  outside = inside._replace(a1=inside.a1.copy(), a2=inside.a2.copy())
+  outside.a2[2] = [1.5, 2]
+  outside.a1[4] = [0, -7]
+  with pytest.raises(UserError, match=r'^2 of the 5 transitions of dataset x .* first in row 2: '):
+    dataset.in_box(outside, spec, 'refuse', 'x')
+  assert dataset.in_box(outside, spec, 'count', 'x') is outside
+  clipped = dataset.in_box(outside, spec, 'clip', 'x')
+  assert clipped.a2[2].tolist() == [1, 2] and clipped.a1[4].tolist() == [0, -1]
+  assert outside.a1[4].tolist() == [0, -7]
+  count, clip = warnings()
+  assert 'used as they are' in count and 'clipped' in clip
+  assert 'from [-1.0, -1.0] to [1.0, 2.0]' in clip
 
 
 def test_what_is_not_finite_in_the_room_for_more_does_not_count(tmp_path):

@@ -21,9 +21,11 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_checkpoints import small_disk  # noqa: F401 - a fixture
 
-from brac import checkpoints, rng, runs
+from brac import checkpoints, rng, runs, training
 from brac.dataset import CUT_OFF, Dataset, load
+from brac.errors import UserError
 from brac.networks import Actor, Box
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -179,7 +181,8 @@ def files(folder):
 
 def checkpoint_names(folder):
   paths = glob.glob(os.path.join(glob.escape(str(folder)), '**', '*.index'), recursive=True)
-  return sorted(os.path.relpath(path, folder)[: -len('.index')] for path in paths)
+  names = sorted(os.path.relpath(path, folder)[: -len('.index')] for path in paths)
+  return [name for name in names if not name.endswith('.old')]
 
 
 def values(path):
@@ -259,6 +262,8 @@ CONFIGS = {
   'dcfg_ptype': RANDWALK.replace("['randwalk', ''", "['randwlak', ''"),
   'dcfg_syntax': RANDWALK.replace('return [[', 'return [[['),
   'dcfg_raises': RANDWALK.replace('return', 'assert env_name == 1; return'),
+  'dcfg_exits': RANDWALK.replace('return', 'raise SystemExit; return'),
+  'dcfg_list': RANDWALK.replace("['none']", "[['none']]"),
   'dcfg_own': """
     def get_data_config(env_name, policy_root_dir=None):
       return [['p', ['load', policy_root_dir + '/pendulum', ['none'], (8,)], 1.0]]
@@ -289,6 +294,21 @@ def world(tmp_path_factory, finish):
   checkpoints.save(str(data / 'empty' / '0' / 'data'), data=Dataset(rows, size=0))
   rows.s2[7, 1] = np.nan
   checkpoints.save(str(data / 'nan' / '0' / 'data'), data=Dataset(rows))
+  rows.s2[7, 1] = 0
+  for name, field, values in (
+    ('discounts', '_discount', rows.discount + 6),
+    ('text', '_s1', rows.s1.astype(str)),
+    ('outside', '_a1', rows.a1 + 9),
+    ('many_sizes', '_current_size', [10, 20]),
+  ):
+    other = Dataset(rows)
+    setattr(other, field, tf.Variable(values))
+    checkpoints.save(str(data / name / '0' / 'data'), data=other)
+  shutil.copytree(data / 'randwalk', data / 'no_index')
+  os.remove(data / 'no_index' / '0' / 'data.index')
+  nan = Actor(3, (8,), Box(np.zeros(1, np.float32), np.ones(1, np.float32)), rng.Rng(0))
+  nan.variables[0].assign(nan.variables[0] * np.nan)
+  checkpoints.save(str(folder / 'policies' / 'nan'), policy=nan)
   for name, n_states, n_actions in (('pendulum', 3, 1), ('cheetah', 17, 6)):
     ones = np.ones(n_actions, np.float32)
     actor = Actor(n_states, (8,), Box(0 * ones, 2 * ones), rng.Rng(0))
@@ -869,9 +889,46 @@ def test_a_record_that_is_taken_up_drops_what_came_after_and_what_is_half_writte
   assert scalars(tmp_path / 'eval' / 'main')[-1] == ('episode_mean', 40, 1.0)
 
 
-def unchanged(before, after):
-  """Compares but for event files, of which a new one may be there with nothing in it."""
-  keep = [name for name in {*before, *after} if not re.search(r'tfevents|(^|/)lock$', name)]
+def test_a_record_on_a_full_disk_is_an_error(small_disk):  # noqa: F811
+  record = runs.Record(small_disk, ['main'])
+  with open(os.path.join(small_disk, 'fill'), 'wb') as f:
+    f.write(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 4096))
+  with pytest.raises(UserError) as error:
+    for step in range(300):
+      record.summary(step, {'q_loss': 1.0})
+    record.flush()
+  message = str(error.value)
+  assert f'cannot write to {small_disk}: ' in message and '\n' not in message
+  assert '0 MB free' in message and 'the last save is kept' in message
+
+
+def test_a_number_that_stands_still_for_long_is_warned_of_once():
+  watch, said = runs.Watch(['alpha', 'div_mean']), {}
+  for step in range(100, 40_000, 100):
+    # α is at its bound from step 5,000 on, but for one summary; D moves.
+    alpha = 500.0 if step >= 5000 and step != 12_000 else step / 100
+    for line in watch.look(step, {'alpha': alpha, 'div_mean': step * 1.0, 'q_loss': 1.0}):
+      said[step] = line
+  assert list(said) == [22_100]
+  assert said[22_100].startswith(
+    'alpha has been 500 in every summary from step 12100 to step 22100'
+  )
+
+
+def test_a_multiplier_that_is_trained_and_stays_at_its_bound_is_warned_of(start, world, tmp_path):
+  run = start(
+    *('train_offline', *offline_args(world, tmp_path, eval_freq=20_000, summary_freq=2000)),
+    *('--agent_name=bc', '--total_train_steps=12001'),
+    *bind('bc_agent.Agent', alpha_entropy=0.0, target_entropy=-1000.0),
+  )
+  assert run.wait() == 0
+  (line,) = re.findall(r'^W.*\] (.*)$', run.stderr, re.M)
+  assert line.startswith('alpha_entropy has been 0 in every summary from step 2000 to step 12000')
+
+
+def unchanged(before, after, but='lock$'):
+  """Compares but for the lock, which a process that does not clean up leaves with its number."""
+  keep = [name for name in {*before, *after} if not re.search(but, name)]
   return all(before.get(name) == after.get(name) for name in keep)
 
 
@@ -928,7 +985,7 @@ def test_an_online_run_killed_while_it_ends_goes_on(start, tmp_path):
     for name, content in state.items():
       (folder / name).write_bytes(content)
     run_to(start, *command)
-    assert unchanged(finished, files(folder)), missing
+    assert unchanged(finished, files(folder), 'lock$|tfevents'), missing
 
 
 # --- Bad input ------------------------------------------------------------------------------------
@@ -947,6 +1004,10 @@ OFFLINE = [
   (['bc'], ["'bc' is no flag"]),
   (['--seed=-1'], ['seed']),
   (['--seed=three'], ['seed', 'three']),
+  (['--seed=99999999999999999999'], ['seed', '99999999999999999999']),
+  (['--sub_dir='], ['--sub_dir']),
+  (['--sub_dir=../../x'], ['--sub_dir', '../../x']),
+  (['--root_dir='], ['--root_dir is empty']),
   (['--total_train_steps=0'], ['total_train_steps']),
   (['--total_train_steps=1e6'], ['total_train_steps', '1e6']),
   (['--n_train=0'], ['n_train']),
@@ -960,6 +1021,15 @@ OFFLINE = [
   (['--data_name=nan'], ['_s2', 'not finite', 'row 7']),
   (['--data_name=damaged'], ['{world}/data/Pendulum-v1/damaged/0/data is damaged']),
   (['--env_name=HalfCheetah-v2'], ['[1000, 3]', '17 states and 6 actions']),
+  (['--data_name=discounts'], ['1000 numbers of _discount', 'not in [0, 1]', 'row 0']),
+  (['--data_name=text'], ['_s1 holds no numbers']),
+  (['--data_name=many_sizes'], ['_current_size is no whole number']),
+  (['--data_name=no_index'], ['no_index/0/data.index is missing']),
+  (
+    ['--data_name=outside', *gin("train_eval_offline.out_of_box_actions='refuse'")],
+    ["1000 of the 1000 transitions", "outside of the environment's box", 'row 0', "'clip'"],
+  ),
+  (['--n_train=10'], ['batch_size is 16, more than the 10 transitions']),
   # Names in gin.
   (gin('train_eval_oflline.batch_size=8'), ["'train_eval_oflline'", "'train_eval_offline'?"]),
   (gin('train_eval_offline.bach_size=8'), ["no parameter 'bach_size'", "'batch_size'?"]),
@@ -986,6 +1056,7 @@ OFFLINE = [
   (gin('train_eval_offline.discount=1.5'), ['discount', '1.5']),
   (gin("train_eval_offline.discount='high'"), ['discount', "'high'"]),
   (gin('train_eval_offline.eval_freq=0'), ['train_eval_offline.eval_freq', '0']),
+  (gin("train_eval_offline.out_of_box_actions='ignore'"), ["'count', 'clip', 'refuse'", 'ignore']),
   (gin("train_eval_offline.summary_freq='often'"), ['summary_freq', "'often'"]),
   (gin('train_eval_offline.save_freq=-1'), ['save_freq', '-1']),
   (gin('train_eval_offline.save_minutes=-1'), ['save_minutes', '-1']),
@@ -1002,6 +1073,11 @@ OFFLINE = [
   (gin("train_eval_offline.optimizers=(('adam', -1),)"), ['optimizers', 'learning rate', '-1']),
   (gin("train_eval_offline.optimizers=(('adam', 'x'),)"), ['optimizers', "'x'"]),
   (gin("sac_agent.Agent.target_entropy='low'"), ['target_entropy', "'low'"]),
+  (gin('sac_agent.Agent.target_entropy=1e400'), ['target_entropy is a finite number', 'inf']),
+  (
+    ['--agent_name=brac_dual', *gin("gradient_penalty.gamma='x'")],
+    ['gradient_penalty.gamma', "'x'"],
+  ),
   (gin("physics.backend='bullet'"), ['physics.backend', "'bullet'"]),
   # Agents.
   (
@@ -1021,6 +1097,16 @@ OFFLINE = [
   (primal('policies/pendulom'), ['no behavior policy at {world}/policies/pendulom', 'pendulum']),
   (primal('policies/cheetah'), ['does not fit', '17-8-12', '3-8-2']),
   (primal('data/Pendulum-v1/randwalk/0/data'), ['holds no policy']),
+  (primal('policies/nan'), ['{world}/policies/nan holds NaN', 'policy/_layers/0/']),
+  (
+    ['--agent_name=brac_primal', *gin('brac_primal_agent.Agent.behavior_ckpt_file=5')],
+    ['path of a checkpoint, not 5'],
+  ),
+  (
+    primal('policies/pendulum', *gin("brac_primal_agent.Agent.divergence_name='mmd'"))
+    + gin('laplacian_kernel.sigma=0'),
+    ['laplacian_kernel.sigma', '0'],
+  ),
   (
     primal(*['policies/pendulum', *gin("brac_primal_agent.Agent.divergence_name='kll'")]),
     ["unknown divergence 'kll'", "'kl'?"],
@@ -1047,6 +1133,9 @@ OFFLINE = [
 # What is given to train_online.
 ONLINE = [
   (['--eval_target=high'], ['eval_target', 'high']),
+  (['--eval_target=nan'], ['eval_target', 'nan']),
+  (gin('train_eval_online.batch_size=601'), ['batch_size is 601', 'replay_buffer_size']),
+  (gin('train_eval_online.replay_buffer_size=1e13'), ['out of memory']),
   (['--agent_name=sax'], ['agent_name', 'sac']),
   (['--env_name=HalfCheetah-v9'], ["unknown environment 'HalfCheetah-v9'", "'HalfCheetah-v"]),
   (['--env_name=MountainCar-v0'], ['MountainCar-v0', 'Discrete(3)']),
@@ -1067,6 +1156,10 @@ COLLECT = [
   (['--config_file=dcfg_wrapper'], ["unknown wrapper 'gausian'", "'gaussian'?"]),
   (['--config_file=dcfg_ptype'], ["unknown ptype 'randwlak'", "'randwalk'?"]),
   (['--config_file=dcfg_syntax'], ['{world}/configs/dcfg_syntax.py:']),
+  (['--config_file=dcfg_exits'], ['{world}/configs/dcfg_exits.py:3: ', 'SystemExit']),
+  (['--config_file=dcfg_list'], ["unknown wrapper ['none']"]),
+  (['--n_samples=99999999999999'], ['out of memory']),
+  (['--data_name='], ['--data_name is empty']),
   (['--config_file=dcfg_raises'], ['{world}/configs/dcfg_raises.py:3: ', 'AssertionError']),
   (
     ['--config_file=dcfg_units', '--policy_root_dir={world}/policies'],
@@ -1159,8 +1252,12 @@ def test_data_that_is_there_is_not_written_over(start, world):
   before = files(world / 'data')
   run = start('collect_data', *collect_args(world, 'randwalk', '--seed=8'))
   texts = ['{world}/data/Pendulum-v1/randwalk/0/data', '--sub_dir']
-  check_mistake(run, world, 'collect_data', texts)
-  assert files(world / 'data') == before
+  check_mistake(run, world, 'collect_data', [*texts, '--seed was 0, is 8'])
+  assert unchanged(before, files(world / 'data'))
+  # The same command finds what it would have made.
+  run = start('collect_data', *collect_args(world, 'randwalk'))
+  assert run.wait() == 0 and 'there is nothing to do' in run.stderr
+  assert unchanged(before, files(world / 'data'))
 
 
 @pytest.fixture(scope='module')
@@ -1210,7 +1307,7 @@ def test_a_damaged_save_is_one_line_and_nothing_is_written_over(
   folder = online_dir(tmp_path)
   if name == 'state':
     for end in ('.index', '.data-00000-of-00001'):
-      shutil.copy(f'{folder}/agent_final{end}', f'{folder}/state{end}')
+      os.rename(f'{folder}/agent_final{end}', f'{folder}/state{end}')
   os.truncate(folder / f'{name}.data-00000-of-00001', 100)
   before = files(tmp_path)
   run = start('train_online', *online_args(tmp_path, '--total_train_steps=600'))
@@ -1237,6 +1334,44 @@ def test_a_folder_that_another_process_uses_is_one_line(start, world, tmp_path):
   check_mistake(second, world, 'train_offline', [f'{folder} is in use by process {first.pid} '])
   assert first.poll() is None
   assert first.stop(signal.SIGTERM, lambda: True) == 143
+
+
+def test_a_run_of_other_code_is_refused(start, world, finished, tmp_path):
+  brac = shutil.copytree(_BRAC, tmp_path / 'brac', ignore=shutil.ignore_patterns('__pycache__'))
+  with open(brac / 'divergences.py', 'a') as f:
+    f.write('# another version\n')
+  before = files(finished)
+  run = subprocess.run(
+    [sys.executable, '-m', 'brac.train_offline', *offline_args(world, finished)],
+    env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert run.returncode == 1
+  assert re.search(
+    r'^train_offline: .* other settings: version was ([\d.]+ of source \w+), is (?!\1)',
+    run.stderr,
+    re.M,
+  ), run.stderr
+  assert unchanged(before, files(finished))
+
+
+@pytest.mark.parametrize('value', [np.nan, -np.inf])
+def test_a_weight_that_is_not_finite_stops_the_run_at_the_next_summary(make_agent, tmp_path, value):
+  # A bias of -inf is nothing that a loss tells of: behind the ReLU its unit is 0.
+  agent, saves = make_agent('bc', model_params=((8, 8),)), []
+  schedule = training.Schedule(100, 10, 10, 1000, 5, 10.0)
+  record, clock = runs.Record(str(tmp_path), ['main']), runs.Clock()
+
+  def save(step):
+    saves.append(step)
+    if step == 25:
+      agent.pi.variables[0].assign(tf.fill(agent.pi.variables[0].shape, np.float32(value)))
+
+  with pytest.raises(UserError, match='at step 30'):
+    training.train('bc', agent, schedule, {}, record, clock, save)
+  assert saves == [5, 10, 15, 20, 25]
 
 
 def test_a_training_that_diverges_says_where_and_keeps_the_last_save(start, world, tmp_path):

@@ -205,9 +205,14 @@ class Agent:
 
   def check_finite(self) -> None:
     """Raises UserError where a variable is NaN or infinite."""
-    for key, variable in checkpoints.variables(**self.state).items():
-      if variable.dtype.is_floating and not np.isfinite(variable.numpy()).all():
+    for key, variable in self._floats.items():
+      if not np.isfinite(variable.numpy()).all():
         raise UserError(f'{key} is not finite at step {self.step}; the save before it is kept')
+
+  @functools.cached_property
+  def _floats(self) -> Dict[str, tf.Variable]:
+    found = checkpoints.variables(**self.state)
+    return {key: variable for key, variable in found.items() if variable.dtype.is_floating}
 
   def train(self, n: int) -> Dict[str, float]:
     """Runs n training steps; returns the numbers of the last, by their TensorBoard tags."""
