@@ -35,6 +35,7 @@ def main() -> None:
     programs.folder(FLAGS.checkpoint), specs[0].shape[0], Box.of(specs[1]), 'policy'
   )
   policy = policies.ActorPolicy(*specs, actor, mode=not FLAGS.sample)
+  os.makedirs(output_dir)
   try:
     policy_saver.PolicySaver(policy).save(output_dir)
   except tf.errors.OpError as error:

@@ -285,7 +285,7 @@ class Agent:
       raise wrong
     if not all(isinstance(x, (int, float)) and x > 0 for x in numbers.values()):
       raise wrong
-    if not isinstance(numbers.get('n_q', 1), int):
+    if type(numbers.get('n_q', 1)) is not int:
       raise wrong
     units = list(units) * (len(self.UNITS) if len(units) == 1 else 1)
     return dict(zip(self.UNITS, map(tuple, units))), numbers
