@@ -23,7 +23,7 @@ from brac.errors import UserError
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string(
-  'root_dir',
+  'policy_root_dir',
   data_config.project_folder('trained_policies'),
   'Where the policies and their manifest are.',
 )
@@ -280,7 +280,7 @@ def _objects(path: str, keep) -> Dict[str, object]:
 
 
 def main() -> None:
-  root = programs.folder(FLAGS.root_dir)
+  root = programs.folder(FLAGS.policy_root_dir)
   if FLAGS.ship is None:
     check(root)
     return
