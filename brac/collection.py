@@ -35,7 +35,7 @@ def collect(
   n_eval_episodes: int,
   seed: int,
   allow_changed_config: bool = False,
-  n_envs: int = 400,
+  n_envs: int = 500,
   save_minutes: float = 10.0,
 ) -> None:
   """Collects `n_samples` transitions, in the proportions of a data config, into `{data_dir}/data`.
@@ -44,6 +44,7 @@ def collect(
 
   Args:
     n_envs: how many environments step side by side, where there are as many episodes to collect.
+      More make it faster; 500 share a million transitions out in whole episodes of 1000.
     save_minutes: after so many minutes what is collected so far is saved.
   """
   check_whole('collect', 1, n_envs=n_envs)
