@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import itertools
 import os
 import time
 from typing import Tuple
@@ -43,8 +44,13 @@ def multiply(shapes: Tuple, n: int) -> float:
   return time.perf_counter() - start
 
 
-def simulate(env_name: str, rows: Transitions, n_envs: int, seed: int) -> float:
-  """Seconds in which all cores redo the physics of a collection: its start states and actions."""
+def simulate(
+  env_name: str, rows: Transitions, n_envs: int, seed: int, in_step: bool = False
+) -> float:
+  """Seconds in which all cores redo the physics of a collection: its start states and actions.
+
+  One environment after another, which the caches like best; or in step, as a policy needs them.
+  """
   env = environments.make_batch(env_name, n_envs, seed)
   env.reset()
   simulation = env._simulation
@@ -53,13 +59,13 @@ def simulate(env_name: str, rows: Transitions, n_envs: int, seed: int) -> float:
 
   def work(share):
     model, frames, step = simulation.model, simulation._task.frame_skip, mujoco.mj_step
-    for k in share:
+    order = [[(k, row) for row in range(starts[k], starts[k + 1])] for k in share]
+    for k, row in itertools.chain(*(zip(*order) if in_step else order)):
       data = simulation.datas[k]
-      for row in range(starts[k], starts[k + 1]):
-        data.ctrl[:] = actions[row]
-        step(model, data, frames)
-        if not goes_on[row]:
-          env.reset(np.array([k]))
+      data.ctrl[:] = actions[row]
+      step(model, data, frames)
+      if not goes_on[row]:
+        env.reset(np.array([k]))
 
   n_threads = len(os.sched_getaffinity(0))
   with concurrent.futures.ThreadPoolExecutor(n_threads) as pool:

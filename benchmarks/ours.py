@@ -26,7 +26,7 @@ from brac.dataset import Dataset, Transitions
 
 N_STATES, N_ACTIONS, N_TRANSITIONS = 17, 6, 1000000  # HalfCheetah's
 Q, PI = (300, 300), (200, 200)
-N_EPISODES, EPISODE = 20, 1000
+N_EPISODES, EPISODE = 20, 1000  # environments collect whole episodes, so a million is 500 of 2000
 
 # Agent, its own parameters, model_params, batch size: the paper's. Without a warm start, in which
 # no pass through Q would be needed.

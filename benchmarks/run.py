@@ -170,14 +170,15 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
       say(f'{env_name} has no shipped policy yet: left out')
       continue
     say(f'collection and evaluation: {env_name}')
-    n, n_old, seeds = 200000, 300, iter(range(100))
-    rates = {name: [] for name in ('collect', 'bare', 'main', 'both', 'old')}
+    n, n_old, seeds = 500000, 300, iter(range(100))
+    rates = {name: [] for name in ('collect', 'bare', 'in_step', 'main', 'both', 'old')}
     for k in range(rounds + 1):
       seed = next(seeds)
       seconds, rows = ours('collect', env_name, n, seed)
       found = dict(
         collect=n / seconds,
         bare=n / bare('simulate', env_name, rows, n // 1000, seed),
+        in_step=n / bare('simulate', env_name, rows, n // 1000, seed, True),
         old=n_old / old('rollout', env_name, n_old),
       )
       for name, with_max_q in (('main', False), ('both', True)):
@@ -200,7 +201,7 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
           median_ratio(rates[name], rates['bare']),
           '',
           of,
-          detail=f'{speed}, bare {mid["bare"]:.0f}',
+          detail=f'{speed}, bare {mid["bare"]:.0f}, in step {mid["in_step"]:.0f}',
         )  # fmt: skip
       )
       against_old.append(
