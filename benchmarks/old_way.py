@@ -8,7 +8,7 @@ compiled policy.
 
 import functools
 import time
-from typing import Dict, NamedTuple
+from typing import Dict
 
 import numpy as np
 import ours
@@ -18,20 +18,12 @@ from tf_agents.environments import suite_gym, tf_py_environment
 from tf_agents.utils import common
 
 from brac import policies
+from brac.dataset import Batch
 
 tfd, tfb = tfp.distributions, tfp.bijectors
 keras = tf.keras
 
 DISCOUNT, RATE, MARGIN = 0.99, 0.005, 1e-3
-
-
-class Batch(NamedTuple):
-  s1: tf.Tensor
-  a1: tf.Tensor
-  s2: tf.Tensor
-  a2: tf.Tensor
-  r: tf.Tensor
-  d: tf.Tensor
 
 
 def mlp(n_in, units, n_out):

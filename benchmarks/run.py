@@ -28,6 +28,9 @@ ENVS = ('HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2')
 AGAINST_OLD = dict(zip(CASES, (3.2, 1.8, 2.1, 2.1, 2.0, 2.0, 1.6)))
 OF_ROOFLINE = dict(zip(CASES, (0.55, *[0.75] * 6)))
 OF_PHYSICS = {'HalfCheetah-v2': 0.85, 'Ant-v2': 0.90}
+COLLECTION_AGAINST_OLD = {
+  'HalfCheetah-v2': 40.0
+}  # the others' bare physics is not 40 times as fast
 STEPS, EVAL_FREQ = 500000, 5000  # of a paper run
 
 
@@ -190,7 +193,7 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
     mid = {name: statistics.median(x) for name, x in rates.items()}
     results[f'rollouts {env_name}'] = dict(steps_per_second=rates)
     for name, what, of, than_old in (
-      ('collect', 'collection', OF_PHYSICS.get(env_name), 40.0),
+      ('collect', 'collection', OF_PHYSICS.get(env_name), COLLECTION_AGAINST_OLD.get(env_name)),
       ('main', 'evaluation of 20 episodes', None, None),
       ('both', 'evaluation of 20 episodes of main and max_q', None, None),
     ):
@@ -332,11 +335,12 @@ def draw(rows: List[Row], path: str) -> None:
   parts = [row.target / row.ratio if row.at_most else row.ratio / row.target for row in aimed]
   fig, ax = plt.subplots(figsize=(9, 0.9 + 0.3 * len(aimed)), layout='constrained')
   colors = ['#0072B2' if part >= 1 else '#D55E00' for part in parts]
-  bars = ax.barh([row.what for row in aimed], parts, color=colors)
+  longest = 2.0  # what is far beyond its target would make the others short
+  bars = ax.barh([row.what for row in aimed], [min(x, longest) for x in parts], color=colors)
   ax.bar_label(bars, [f'{row.ratio:.2f} {row.unit}' for row in aimed], padding=3)
   ax.axvline(1, color='black', linewidth=1)
-  ax.set_xlabel('measured, in parts of the target')
-  ax.set_xlim(0, 1.15 * max(parts))
+  ax.set_xlabel(f'measured, in parts of the target (bars end at {longest:.0f})')
+  ax.set_xlim(0, 1.15 * longest)
   fig.savefig(path, dpi=120)
 
 
