@@ -156,7 +156,7 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
 
   Raises:
     UserError: there is none, it is empty, of other dimensions, or holds NaN or infinities, or
-      discounts that are none.
+      discounts or ends of episodes that are none.
   """
   reader = checkpoints.Reader(path, 'dataset')
   size = reader.read('data/_current_size')
@@ -189,6 +189,8 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
     wrong = 'not finite'
     if name == 'discount' and not bad.any():
       bad, wrong = (values < 0) | (values > 1), 'not in [0, 1]'
+    elif name == 'end':
+      bad, wrong = (values < GOES_ON) | (values > UNKNOWN), f'not in [{GOES_ON}, {UNKNOWN}]'
     if bad.any():
       row = int(np.argwhere(bad)[0][0])
       n_bad = np.count_nonzero(bad)

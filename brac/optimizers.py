@@ -53,6 +53,6 @@ def learning_rate(entry) -> float:
     raise UserError(f"optimizers: an entry reads ('adam', learning rate), not {entry!r}") from None
   if name != 'adam':
     raise UserError(f"optimizers: unknown optimizer {name!r}; the one there is is 'adam'")
-  if not 0 < rate < float('inf'):
-    raise UserError(f'optimizers: a learning rate is above 0, not {rate!r}')
+  if entry[1] is True or not 0 < rate < float('inf'):
+    raise UserError(f'optimizers: a learning rate is a number above 0, not {entry[1]!r}')
   return rate

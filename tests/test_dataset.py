@@ -351,6 +351,14 @@ def with_bad(k, value):
     (lambda: changed(_reward=np.zeros(3, np.float32)), '_reward has 3 rows, _current_size is 5'),
     (lambda: changed(_reward=np.zeros([5, 1], np.float32)), r'_reward'),
     (lambda: changed(_current_size=np.int32(-1)), '_current_size'),
+    (
+      lambda: changed(_discount=np.array([0, 1, 1.5, 1, -1], np.float32)),
+      r'2 numbers of _discount are not in \[0, 1\], first in row 2',
+    ),
+    (
+      lambda: changed(_end=np.array([0, 1, 4, 5, -1], np.int8)),
+      r'2 numbers of _end are not in \[0, 4\], first in row 3',
+    ),
     (lambda: tf.Module(), 'has no data/_current_size'),
   ],
 )  # fmt: skip

@@ -72,6 +72,7 @@ def test_a_learning_rate_is_read():
     (('sgd', 1e-3), "unknown optimizer 'sgd'"),
     (('adam', 0), 'above 0'),
     (('adam', float('nan')), 'above 0'),
+    (('adam', True), 'above 0, not True'),
     (('adam', 'fast'), 'an entry reads'),
     (('adam',), 'an entry reads'),
     (1e-3, 'an entry reads'),
