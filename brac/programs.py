@@ -103,7 +103,7 @@ def quiet_imports() -> None:
 
 
 def set_threads() -> None:
-  """Sets what these networks are trained fastest with; to be called before TensorFlow is imported."""
+  """Sets what these networks train fastest with; to be called before TensorFlow is imported."""
   # At these sizes oneDNN's operations cost more than they save: bc is a fifth slower with them.
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
   # And two towers on a thread each are faster than one matrix product on two threads.
