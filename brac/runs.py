@@ -265,7 +265,7 @@ _NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
 
 
 class Settings:
-  """What the numbers of a run depend on besides its code: kept with its state.
+  """What the numbers of a run depend on, the version of its code too: kept with its state.
 
   Attributes:
     variable: to be saved under the key `settings`.
@@ -325,7 +325,7 @@ class Watch:
 
   A divergence that is the same number for long says no more what it should, and a multiplier that
   is trained does not stay the same unless it is at a bound. It counts from the start of the
-  process: what is called long takes less than a minute, and each process has a log of its own.
+  process: what is called long takes a minute or two, and each process has a log of its own.
   """
 
   LONG = 10_000  # training steps

@@ -41,7 +41,7 @@ class ActorCritic(agent.Agent):
     """`Q(s, a)`, `[B]`: the ensemble of the critics, which has a gradient for the actions alone."""
 
     @tf.custom_gradient
-    def q(a):
+    def ensemble_at(a):
       hidden = [q.hidden(s, a) for q in self.q_nets]
       qs = [q.value(h) for q, h in zip(self.q_nets, hidden)]
 
@@ -57,7 +57,7 @@ class ActorCritic(agent.Agent):
 
       return self.ensemble(qs), gradient
 
-    return q(a)
+    return ensemble_at(a)
 
   def target_q(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
     """`Q̄(s, a)`, `[B]`: the ensemble of the target critics."""
