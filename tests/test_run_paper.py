@@ -175,6 +175,18 @@ def test_so_many_jobs_run_at_a_time(tmp_path):
     assert max(sum(running[: k + 1]) for k in range(len(running))) == n_jobs
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='one core cannot be shared out')
+def test_each_job_has_cores_of_its_own(tmp_path):
+  script = (
+    'grep Cpus_allowed_list /proc/self/status > cores_{0}; while [ ! -e cores_{1} ]; do :; done'
+  )
+  jobs = [(str(k), script.format(k, 1 - k), []) for k in range(2)]
+  jobs.append(('alone', script.format(2, 0), ['0', '1']))
+  assert schedule(tmp_path, jobs, 2).communicate()[0].splitlines()[-1] == '{}'
+  cores = [(tmp_path / f'cores_{k}').read_text() for k in range(3)]
+  assert cores[0] != cores[1] and cores[2] in cores[:2]
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_jobs_and_waits_for_their_saves(tmp_path, number):
   script = (
