@@ -1,13 +1,17 @@
 """What the benchmark measures of this project: training, rollouts, online training, loading."""
 
+import collections
 import functools
+import glob
 import os
+import re
 import tempfile
 import time
 from typing import Dict, List, Tuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from tf_agents.specs import tensor_spec
 
 from brac import (
@@ -84,6 +88,37 @@ def train(case: str, n: int) -> float:
   start = time.perf_counter()
   trained.train(n)
   return time.perf_counter() - start
+
+
+# What the operations of a step are for, by their types; the rest is arithmetic on what they give.
+_PURPOSES = {
+  'ResourceApplyAdam': 'Adam',
+  'ResourceGather': 'batches',
+  'StatelessRandomNormalV2': 'random numbers',
+}
+
+
+def profile(case: str, n: int) -> Dict[str, float]:
+  """What part of the time of all cores n training steps spend on what, by TensorFlow's profiler."""
+  trained, spent = agent(case), collections.Counter()
+  with tempfile.TemporaryDirectory() as folder:
+    with tf.profiler.experimental.Profile(folder):
+      start = time.perf_counter()
+      trained.train(n)
+      total = (time.perf_counter() - start) * len(os.sched_getaffinity(0))
+    (path,) = glob.glob(f'{folder}/plugins/profile/*/*.xplane.pb')
+    with open(path, 'rb') as f:
+      space = xplane_pb2.XSpace.FromString(f.read())
+  for plane in space.planes:
+    for line in plane.lines:
+      for event in line.events:
+        # An operation's event is called name:type.
+        _, colon, kind = plane.event_metadata[event.metadata_id].name.partition(':')
+        if colon and re.fullmatch(r'\w+', kind):
+          what = 'products' if kind.endswith('MatMul') else _PURPOSES.get(kind, 'elementwise')
+          spent[what] += event.duration_ps / 1e12
+  shares = {what: seconds / total for what, seconds in spent.most_common()}
+  return {**shares, 'scheduling and waiting': 1 - sum(shares.values())}
 
 
 def products(case: str) -> List[Tuple[int, int, int, bool, bool]]:

@@ -36,6 +36,12 @@ def test_products_that_nothing_needs_are_not_counted():
   assert sorted(backward) == sorted([(128, 300, 300, False, True), (128, 300, 6, False, True)] * 2)
 
 
+def test_a_profile_divides_the_time_of_all_cores():
+  shares = ours.profile('bcq', 5)
+  assert sum(shares.values()) == pytest.approx(1)
+  assert shares['products'] > shares['Adam'] > shares['random numbers'] > 0
+
+
 @pytest.mark.parametrize('case', run.CASES)
 def test_the_old_way_trains_what_the_agents_train(case):
   trainer = old_way._trainer(case)
