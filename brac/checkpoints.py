@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from brac import files
 from brac.errors import UserError
 
 _SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
@@ -58,7 +59,8 @@ def save(path: str, keep: bool = False, **objects) -> None:
     os.rmdir(unfinished)
   except (OSError, tf.errors.OpError) as e:
     shutil.rmtree(unfinished, ignore_errors=True)
-    raise UserError(f'cannot save {path}: {reason(e, folder)}; the save before it is kept') from e
+    kept = '; the save before it is kept' if exists(path) else ''
+    raise UserError(f'cannot save {path}: {files.reason(e, folder)}{kept}') from e
 
 
 def check_path(path: str) -> None:
@@ -98,15 +100,6 @@ def _sync(path: str) -> None:
     os.fsync(handle)
   finally:
     os.close(handle)
-
-
-def reason(error: Exception, folder: str) -> str:
-  """Why nothing could be written to a folder, with the space that is left there."""
-  why = getattr(error, 'strerror', None) or str(error).splitlines()[0]
-  if not os.path.isdir(folder):
-    return f'{why} ({folder} is no folder)'
-  disk = os.statvfs(folder)
-  return f'{why} ({disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free)'
 
 
 def exists(path: str) -> bool:

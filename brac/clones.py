@@ -67,4 +67,7 @@ def bind(log_dir: str, paths: List[str], command: str) -> None:
 def _begun_with(log_dir: str) -> Optional[str]:
   path = os.path.join(log_dir, 'agent')
   kept = runs.kept_settings(path) if checkpoints.exists(path) else {}
-  return ast.literal_eval(kept.get(_PARAMETER, 'None'))
+  try:
+    return ast.literal_eval(kept.get(_PARAMETER, 'None'))
+  except (ValueError, SyntaxError):
+    return None

@@ -6,6 +6,7 @@ import inspect
 import logging as stdlib_logging
 import os
 import re
+import signal
 import sys
 import warnings
 from typing import Callable, Iterable, List, NoReturn, Optional, Tuple
@@ -76,8 +77,8 @@ def run(main: Callable[[], None], tensorflow: bool = True) -> NoReturn:
       main()
     except runs.Stopped as stopped:
       sys.exit(stopped.exit_status)
-  except KeyboardInterrupt:  # a second signal, which does not wait for a save
-    sys.exit(130)
+  except KeyboardInterrupt as second:  # a second signal, which does not wait for a save
+    sys.exit(128 + (second.args or [signal.SIGINT])[0])
   except (UserError, flags.Error) as error:
     sys.exit(_say(name, error))
   except MemoryError as error:

@@ -9,6 +9,8 @@ import os
 import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from brac import files
+
 PROGRESS = 'progress.json'
 
 
@@ -16,9 +18,7 @@ def write_progress(folder: str, step: int, total_train_steps: int) -> None:
   """Writes down the step at which a run is saved, and the one at which it will be finished."""
   path = os.path.join(folder, PROGRESS)
   progress = {'step': step, 'total_train_steps': max(step, int(total_train_steps))}
-  with open(path + '.unfinished', 'w') as f:
-    f.write(json.dumps(progress) + '\n')
-  os.replace(path + '.unfinished', path)
+  files.write_text(path, json.dumps(progress) + '\n')
 
 
 def read_progress(folder: str) -> Optional[Tuple[int, int]]:
@@ -107,7 +107,7 @@ def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
     return run._replace(fault='there is no run in it')
   try:
     progress = read_progress(folder)
-    steps, returns = _read_results(os.path.join(folder, 'results.csv'))
+    steps, returns = read_results(os.path.join(folder, 'results.csv'))
   except ValueError as error:
     return run._replace(fault=str(error))
   run = run._replace(steps=steps, returns=returns)
@@ -121,7 +121,7 @@ def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
   return run
 
 
-def _read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...]]]:
+def read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...]]]:
   """The steps of a `results.csv`, and the returns by policy.
 
   Raises:

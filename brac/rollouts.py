@@ -239,21 +239,32 @@ class OnlineRollout:
     self.variables = tf.Module()
     self.variables.s, self.variables.a = self._s, self._a
     self.variables.env = tf.Variable(b'')
+    self._n_explored = self.variables.n_explored = tf.Variable(0, dtype=tf.int64)
+
+  @property
+  def n_explored(self) -> int:
+    """How many transitions of uniform actions there were."""
+    return int(self._n_explored)
 
   def explore(self, n: int) -> None:
-    """Fills the data with n transitions of uniform actions."""
+    """Adds n transitions of uniform actions to the data."""
+    self._explore(tf.constant(self.n_explored + n, tf.int64))
+
+  @functools.cached_property
+  def _explore(self) -> Callable:
     policy = RandomPolicy(self.observation_spec, self.action_spec)
 
     def advance(i):
-      self.advance(policy, Rng(self._seed, rng.EXPLORE, i))
+      self.advance(policy, Rng(self._seed, rng.EXPLORE, i + 1))
       return i + 1
 
-    @tf.function(autograph=False)
-    def loop():
-      tf.while_loop(lambda i: i <= n, advance, [tf.constant(1)])
+    def explore(n):
+      first = self._n_explored.read_value()
+      start = policy.act(self._s, Rng(self._seed, rng.EXPLORE))
+      self._a.assign(tf.where(first == 0, start, self._a))
+      self._n_explored.assign(tf.while_loop(lambda i: i < n, advance, [first])[0])
 
-    self._a.assign(policy.act(self._s, Rng(self._seed, rng.EXPLORE)))
-    loop()
+    return tf.function(explore, autograph=False, input_signature=[tf.TensorSpec([], tf.int64)])
 
   def advance(self, policy: Policy, draws: Rng) -> None:
     """Takes the action in hand, stores the transition, draws the next; to be called in a graph.

@@ -6,7 +6,6 @@ The side effects of an experiment live here: TensorBoard, `results.csv`, the ter
 import atexit
 import collections
 import contextlib
-import csv
 import fcntl
 import functools
 import glob
@@ -28,7 +27,7 @@ from absl import logging
 from tensorflow.core.util import event_pb2
 
 import brac
-from brac import checkpoints
+from brac import checkpoints, files, results
 from brac.errors import UserError
 
 
@@ -48,7 +47,7 @@ def catch_stops() -> None:
 
   def note(signal_number, _):
     if _stop_signals:
-      raise KeyboardInterrupt
+      raise KeyboardInterrupt(signal_number)
     _stop_signals.append(signal_number)
 
   signal.signal(signal.SIGINT, note)
@@ -130,11 +129,8 @@ def _writes(method: Callable) -> Callable:
 
   @functools.wraps(method)
   def wrapped(self, *args):
-    try:
+    with files.writing(self.folder, (OSError, tf.errors.OpError)):
       return method(self, *args)
-    except (OSError, tf.errors.OpError) as e:
-      why = checkpoints.reason(e, self.folder)
-      raise UserError(f'cannot write to {self.folder}: {why}; the last save is kept') from e
 
   return wrapped
 
@@ -145,34 +141,40 @@ class Record:
   Each method raises UserError where the folder cannot be written.
   """
 
-  @_writes
   def __init__(self, folder: str, policy_names: Sequence[str], step: int = 0):
-    """Opens the record of a run that stands at `step`: what was written after it goes."""
+    """Opens the record of a run that stands at `step`: what was written after it goes.
+
+    Raises UserError where the `results.csv` that is there is damaged.
+    """
     self.folder = folder
     self._csv = os.path.join(folder, 'results.csv')
     self._header = ['step', *policy_names]
-    os.makedirs(folder, exist_ok=True)
     self.results: List[List[float]] = []
+    self._open(step)
+
+  @_writes
+  def _open(self, step: int) -> None:
+    os.makedirs(self.folder, exist_ok=True)
     if os.path.exists(self._csv):
-      with open(self._csv, newline='') as f:
-        rows = list(csv.reader(f))
-      self.results = [
-        [int(row[0]), *map(float, row[1:])]
-        for row in rows[1:]
-        if len(row) == len(self._header) and int(row[0]) <= step
-      ]
+      try:
+        steps, returns = results.read_results(self._csv)
+      except ValueError as error:
+        raise UserError(
+          f'{self.folder}: {error}; put a good copy in its place, or remove it and lose its rows'
+        ) from error
+      if list(returns) == self._header[1:]:
+        self.results = [list(row) for row in zip(steps, *returns.values()) if row[0] <= step]
     self._write_results()
-    names = {'train': 'train', **{name: os.path.join('eval', name) for name in policy_names}}
+    evals = {name: os.path.join('eval', name) for name in self._header[1:]}
     self._writers = {}
-    for name, part in names.items():
-      part = os.path.join(folder, part)
+    for name, part in {'train': 'train', **evals}.items():
+      part = os.path.join(self.folder, part)
       _cut_events(part, step)
       self._writers[name] = tf.summary.create_file_writer(part)
 
   def _write_results(self) -> None:
-    with open(self._csv + '.unfinished', 'w', newline='') as f:
-      csv.writer(f).writerows([self._header, *self.results])
-    os.replace(self._csv + '.unfinished', self._csv)
+    rows = [self._header, *self.results]
+    files.write_text(self._csv, ''.join(','.join(map(str, row)) + '\n' for row in rows))
 
   @_writes
   def summary(self, step: int, info: Dict[str, float]) -> None:
@@ -218,36 +220,41 @@ def _cut_events(folder: str, step: int) -> None:
 
 def write_config(folder: str) -> None:
   """Writes `operative_config.gin`: each parameter that the run used, with its value."""
-  with open(os.path.join(folder, 'operative_config.gin'), 'w') as f:
-    f.write(gin.operative_config_str())
+  with files.writing(folder):
+    files.write_text(os.path.join(folder, 'operative_config.gin'), gin.operative_config_str())
 
 
 def lock(folder: str) -> IO:
   """Takes a folder for this process until the process ends, however it ends.
 
   Raises:
-    UserError: another process has it.
+    UserError: another process has it, or it cannot be written.
   """
   checkpoints.check_path(folder)
-  os.makedirs(folder, exist_ok=True)
-  path = os.path.join(folder, 'lock')
-  handle = open(path, 'a+')
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    handle.seek(0)
-    raise UserError(f'{folder} is in use by {handle.read().strip()}') from None
-  handle.truncate(0)
-  atexit.register(handle.truncate, 0)
-  handle.write(f'process {os.getpid()} on {socket.gethostname()}')
-  handle.flush()
+  with files.writing(folder):
+    os.makedirs(folder, exist_ok=True)
+    handle = open(os.path.join(folder, 'lock'), 'ab+', buffering=0)
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      handle.seek(0)
+      holder = handle.read().decode().strip()
+      raise UserError(f'{folder} is in use by {holder}') from None
+    atexit.register(handle.truncate, 0)
+    handle.truncate(0)
+    handle.write(f'process {os.getpid()} on {socket.gethostname()}'.encode())
   return handle
 
 
 def kept_settings(path: str) -> Dict[str, str]:
   """The settings that are kept in the checkpoint at a path; none in one that has no such."""
   reader = checkpoints.Reader(path)
-  return json.loads(reader.read('settings')) if 'settings' in reader.shapes else {}
+  if 'settings' not in reader.shapes:
+    return {}
+  try:
+    return dict(json.loads(reader.read('settings')))
+  except (ValueError, TypeError) as error:
+    raise UserError(f'checkpoint {path}: its settings are not those of a run') from error
 
 
 def _version() -> str:
@@ -308,16 +315,28 @@ class Settings:
       logging.warning('going on with another setting: %s', change)
 
 
-def check_finite(step: int, info: Dict[str, float], before: Dict[str, float]) -> None:
-  """Raises UserError where a number of a training step is NaN or infinite."""
+def check_finite(
+  step: int, info: Dict[str, float], before: Dict[str, float], variable: str = ''
+) -> None:
+  """Raises UserError where a number of a training went wrong.
+
+  Args:
+    step: the one that was done last.
+    info: its numbers.
+    before: those of the step that was looked at before.
+    variable: the key of a variable that is not finite, if there is one.
+  """
   bad = [tag for tag, value in info.items() if not math.isfinite(value)]
-  if bad:
-    was = ', '.join(f'{tag} {before[tag]:.4g}' for tag in bad if tag in before)
-    raise UserError(
-      f'{", ".join(f"{tag} is {info[tag]}" for tag in bad)} at step {step}'
-      + (f'; the last finite values were {was}' if was else '')
-      + '; the last save is kept'
-    )
+  if not bad and not variable:
+    return
+  # A step may spoil the weights that its own, finite, losses are of.
+  last = {tag: before[tag] for tag in bad if tag in before} if bad else info
+  what = ', '.join(f'{tag} is {info[tag]}' for tag in bad) or f'{variable} is not finite'
+  raise UserError(
+    f'{what} at step {step}; '
+    + (f'the last finite values were {short(last)}' if last else 'there were no finite ones before')
+    + '; what was saved before is kept'
+  )
 
 
 class Watch:

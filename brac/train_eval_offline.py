@@ -5,7 +5,7 @@ import os
 import gin
 from absl import logging
 
-from brac import checkpoints, dataset, environments, results, runs
+from brac import checkpoints, dataset, environments, files, results, runs
 from brac.agents import AGENTS
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
@@ -124,18 +124,27 @@ def train_eval_offline(
     settings.check(path, allow_changed_config)
     agent.restore(path)
     logging.info('going on from step %d of %s', agent.step, path)
-  results.write_progress(log_dir, agent.step, total_train_steps)
+  clone = os.path.join(log_dir, 'agent_behavior')
+
+  def write_progress() -> None:
+    with files.writing(log_dir):
+      results.write_progress(log_dir, agent.step, total_train_steps)
+
+  def save(step: int) -> None:
+    if agent_name == 'bc':
+      checkpoints.save(clone, policy=agent.policy)
+    checkpoints.save(path, keep=True, **agent.state, settings=settings.variable)
+    write_progress()
+
   if agent.step >= total_train_steps:
+    if agent_name == 'bc' and not checkpoints.recover(clone, needed=False):
+      checkpoints.save(clone, policy=agent.policy)
+    write_progress()
     logging.info('the run has %d steps already: there is nothing to do', agent.step)
     return
   logging.info('%d transitions from %s', data.size, data_file)
   record = runs.Record(log_dir, evaluator.names, agent.step)
+  write_progress()
   runs.write_config(log_dir)
-
-  def save(step: int) -> None:
-    if agent_name == 'bc':
-      checkpoints.save(os.path.join(log_dir, 'agent_behavior'), policy=agent.policy)
-    checkpoints.save(path, keep=True, **agent.state, settings=settings.variable)
-    results.write_progress(log_dir, step, total_train_steps)
 
   train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save)

@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import List
+from typing import Dict, List
 
 import gin
 from absl import logging
@@ -12,6 +12,8 @@ from brac.agents import AGENTS
 from brac.errors import UserError, check_whole
 from brac.rollouts import Evaluator, OnlineRollout
 from brac.training import Schedule, train
+
+_EXPLORE_STEPS = 1000  # between two looks at whether a signal came
 
 
 @gin.configurable(
@@ -107,7 +109,7 @@ def train_eval_online(
     eval_target=eval_target,
   )  # fmt: skip
 
-  # The run: a new one, or one that goes on. A finished run keeps its state in its two last files.
+  # The run: a new one, or one that goes on. A finished one keeps its state in its two last files.
   def at(name: str) -> str:
     return os.path.join(log_dir, name)
 
@@ -115,36 +117,53 @@ def train_eval_online(
   _lock = runs.lock(log_dir)
   finished = checkpoints.exists(at('agent_final'))
   going_on = checkpoints.recover(at('state'), needed=not finished)
-  if finished and not going_on and not all(map(checkpoints.recover, finals)):
-    raise UserError(
-      f'{at("agent_final")} cannot go on without replay_final, which is not there: put it back, or '
-      'choose another --sub_dir'
-    )
+  if finished and not going_on:
+    for path in finals:
+      if not checkpoints.recover(path, needed=False):
+        raise UserError(
+          f'{path} is damaged or not there, and the run goes on from {" and ".join(finals)}: put a '
+          'good copy in its place, or remove both to begin again'
+        )
   if going_on or finished:
     agent_file, replay_file = ('state', 'state') if going_on else ('agent_final', 'replay_final')
     settings.check(at(agent_file), allow_changed_config)
     agent.restore(at(agent_file), rollout=rollout.variables)
     rollout.take_up(at(replay_file))
     logging.info('going on from step %d of %s', agent.step, at(agent_file))
+
+  def state() -> Dict[str, object]:
+    return dict(**agent.state, rollout=rollout.hold(), settings=settings.variable)
+
+  def save(step: int) -> None:
+    if 0 < step < total_train_steps and schedule.due(step, save_freq):
+      checkpoints.save(at(f'agent-{step}'), **agent.state)
+    checkpoints.save(at('state'), keep=True, data=rollout.data.held(), **state())
+    if step == total_train_steps:
+      finish()
+
+  def finish() -> None:
+    # Until both of its files are there `state` has all of it: two of different runs never meet.
+    checkpoints.save(at('replay_final'), data=rollout.data.held())
+    checkpoints.save(at('agent_final'), **state())
+    checkpoints.remove(at('state'))
+
   if agent.step >= total_train_steps:
+    if going_on and agent.step == total_train_steps:
+      finish()
     logging.info('the run has %d steps already: there is nothing to do', agent.step)
     return
   record = runs.Record(log_dir, evaluator.names, agent.step)
   runs.write_config(log_dir)
-  if not (going_on or finished):
+  if agent.step == 0:
     with clock('exploration'):
-      rollout.explore(initial_explore_steps)
-
-  def save(step: int) -> None:
-    state = dict(**agent.state, rollout=rollout.hold(), settings=settings.variable)
-    if schedule.due(step, save_freq) and step < total_train_steps:
-      checkpoints.save(at(f'agent-{step}'), **agent.state)
-    if step < total_train_steps:
-      checkpoints.save(at('state'), keep=True, data=rollout.data.held(), **state)
-    else:
-      checkpoints.save(at('replay_final'), data=rollout.data.held())
-      checkpoints.save(at('agent_final'), **state)
-      checkpoints.remove(at('state'))
+      while rollout.n_explored < initial_explore_steps:
+        rollout.explore(min(_EXPLORE_STEPS, int(initial_explore_steps) - rollout.n_explored))
+        if runs.stop_requested():
+          break
+    # From now on the folder tells its settings, so that no other run leaves its files among these.
+    save(0)
+    if runs.stop_requested():
+      runs.stop('step 0 is saved: the same command goes on from there')
 
   def evaluated(step: int, results: List[List[float]]) -> None:
     last = [main for _, main, *_ in results[-eval_target_n:]]

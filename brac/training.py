@@ -78,7 +78,7 @@ def train(
     progress.update(step)
     runs.check_finite(step, info, before)
     if schedule.due(step, schedule.summary_freq):
-      agent.check_finite()
+      runs.check_finite(step, info, before, agent.not_finite())
       record.summary(step, info)
       for warning in watch.look(step, info):
         logging.warning('%s', warning)
@@ -94,7 +94,7 @@ def train(
     late = time.monotonic() - saved_at > 60 * schedule.save_minutes
     if schedule.due(step, schedule.save_freq) or late or runs.stop_requested():
       with clock('saving'):
-        agent.check_finite()
+        runs.check_finite(step, info, before, agent.not_finite())
         record.flush()
         save(step)
       saved_at = time.monotonic()

@@ -637,9 +637,11 @@ def test_a_full_disk_is_an_error_and_the_save_before_is_kept(small_disk, n):
     save(path, y=tf.Variable(tf.zeros([n])))
   message = one_line(error)
   assert path in message and '0 MB free' in message and 'the save before it is kept' in message
-  assert 'o space left' in message
+  assert 'No space left on device (0' in message  # without what TensorFlow says of its operations
   assert files(small_disk) == before
   assert Reader(path).read('y').tolist() == [1] * 40_000
+  with pytest.raises(UserError, match=r' MB free\)$'):
+    save(os.path.join(small_disk, 'run', 'first'), y=tf.Variable(tf.zeros([n])))
   # What is small enough can still be saved there.
   save(path, y=tf.Variable(tf.zeros([100])))
   assert Reader(path).read('y').tolist() == [0] * 100

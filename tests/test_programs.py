@@ -24,6 +24,8 @@ import tensorflow as tf
 from test_checkpoints import small_disk  # noqa: F401 - a fixture
 
 from brac import checkpoints, rng, runs, training
+from brac import files as brac_files
+from brac import results as brac_results
 from brac.dataset import CUT_OFF, Dataset, load
 from brac.errors import UserError
 from brac.networks import Actor, Box
@@ -831,13 +833,44 @@ def test_an_online_run_that_was_stopped_equals_one_that_was_not(start, straight,
   assert no_litter(folder)
 
 
-def test_an_online_run_that_is_killed_before_its_first_save_starts_afresh(start, tmp_path):
+def test_an_online_run_that_is_killed_before_it_saved_a_step_starts_afresh(start, world, tmp_path):
   command, folder = ['train_online', *online_args(tmp_path)], online_dir(tmp_path)
+  command.append('--eval_target=-1e9')
   run = start(*command)
-  assert run.stop(signal.SIGKILL, lambda: n_rows(folder) >= 1) == -signal.SIGKILL
+  assert run.stop(signal.SIGKILL, lambda: n_rows(folder) >= 2) == -signal.SIGKILL
+  # Another run would leave this one's partially trained policy among its own files.
+  check_mistake(start(*command, '--seed=1'), world, 'train_online', ['--seed was 0, is 1'])
   assert start(*command).wait() == 0
   assert [row[0] for row in results(folder)[1]] == [200, 400]
   assert [step for _, step, _ in scalars(folder / 'eval' / 'main')] == [200, 400]
+
+
+def test_an_online_run_that_was_stopped_while_it_explored_equals_one_that_was_not(start, tmp_path):
+  roots = tmp_path / 'stopped', tmp_path / 'straight'
+  commands = [['train_online', *online_args(r, initial_explore_steps=20_000)] for r in roots]
+  run = start(*commands[0])
+  begun = online_dir(roots[0]) / 'operative_config.gin'
+  assert run.stop(signal.SIGTERM, begun.exists) == 143
+  assert run.said == ['stopped by SIGTERM; step 0 is saved: the same command goes on from there']
+  assert 0 < values(online_dir(roots[0]) / 'state')['rollout/n_explored'] < 20_000
+  for command in commands:
+    assert start(*command).wait() == 0
+  assert_same_run(*map(online_dir, roots))
+
+
+def test_a_second_signal_does_not_wait(monkeypatch):
+  monkeypatch.setattr(runs, '_stop_signals', [])
+  before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+  try:
+    runs.catch_stops()
+    os.kill(os.getpid(), signal.SIGINT)
+    assert runs.stop_requested()
+    with pytest.raises(KeyboardInterrupt) as second:
+      os.kill(os.getpid(), signal.SIGTERM)
+    assert second.value.args == (signal.SIGTERM,)
+  finally:
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
 
 
 def test_a_collection_that_was_stopped_equals_one_that_was_not(start, finish, world, tmp_path):
@@ -899,7 +932,71 @@ def test_a_record_on_a_full_disk_is_an_error(small_disk):  # noqa: F811
     record.flush()
   message = str(error.value)
   assert f'cannot write to {small_disk}: ' in message and '\n' not in message
-  assert '0 MB free' in message and 'the last save is kept' in message
+  assert '0 MB free' in message and 'what was saved before is kept' in message
+  assert 'function_node' not in message
+
+
+@pytest.mark.parametrize(
+  'content',
+  ['', 'step,main\n10,1.5', 'step,main\nabc,1.5\n', 'step,main\n2,x\n', b'\xff\xfe'],
+)
+def test_a_damaged_results_csv_is_one_line_and_is_not_written_over(tmp_path, content):
+  path = tmp_path / 'results.csv'
+  path.write_bytes(content if isinstance(content, bytes) else content.encode())
+  before = files(tmp_path)
+  with pytest.raises(UserError, match=rf'{tmp_path}: .*results\.csv .*; put a good copy'):
+    runs.Record(str(tmp_path), ['main'], 20)
+  assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize('what', ['lock', 'progress.json'])
+def test_what_a_full_disk_does_not_take_is_one_line(small_disk, what):  # noqa: F811
+  write = {
+    'lock': lambda: runs.lock(small_disk),
+    'progress.json': lambda: brac_results.write_progress(small_disk, 1, 2),
+  }[what]
+  if what != 'lock':
+    with open(os.path.join(small_disk, what), 'w') as f:
+      f.write('the one before')
+  with pytest.raises(OSError), open(os.path.join(small_disk, 'fill'), 'wb', 0) as f:
+    while True:
+      f.write(bytes(4096))
+  before = files(small_disk)
+  with pytest.raises(UserError) as error, brac_files.writing(small_disk):
+    write()
+  message = str(error.value)
+  assert message.startswith(f'cannot write to {small_disk}: No space left on device (0 MB free)')
+  assert unchanged(before, files(small_disk), 'lock$|unfinished$')
+
+
+def test_a_longer_online_run_that_finds_the_disk_full_loses_nothing(
+  start,
+  world,
+  finished,
+  small_disk,  # noqa: F811
+  tmp_path,
+):
+  more = '--total_train_steps=600'
+  shutil.copytree(finished / 'Pendulum-v1', tmp_path / 'Pendulum-v1')
+  run_to(start, 'train_online', *online_args(tmp_path, more))
+  said = set()
+  for room in (30_000, 70_000):
+    root = pathlib.Path(small_disk, 'run')
+    shutil.copytree(online_dir(finished), online_dir(root))
+    fill = os.path.join(small_disk, 'fill')
+    with open(fill, 'wb') as f:
+      f.write(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - room))
+    run = start('train_online', *online_args(root, more))
+    status = run.wait()
+    if status:
+      check_mistake(run, world, 'train_online', ['o space left on device (0 MB free)'])
+      said.add(re.search(r'cannot (save|write to) \S*?(\w*)[:;]', run.said[0])[2])
+    os.remove(fill)
+    if status:
+      run_to(start, 'train_online', *online_args(root, more))
+    assert_same_run(online_dir(root), online_dir(tmp_path))
+    shutil.rmtree(root)
+  assert said == {'state', 'replay_final'}
 
 
 def test_a_number_that_stands_still_for_long_is_warned_of_once():
@@ -947,6 +1044,11 @@ def test_a_finished_offline_run_changes_nothing_and_goes_on_with_more_steps(star
   run_to(start, 'train_offline', *args, '--total_train_steps=200')
   assert unchanged(before, files(folder))
   assert scalars(folder / 'train') == events and len(events) > 0
+  # But a clone that is damaged is made again.
+  with open(folder / 'agent_behavior.data-00000-of-00001', 'r+b') as f:
+    f.write(b'damaged')
+  run_to(start, 'train_offline', *args)
+  assert unchanged(before, files(folder))
 
   run_to(start, 'train_offline', *args, '--total_train_steps=800')
   args = offline_args(world, tmp_path / 'b', '--agent_name=bc', '--total_train_steps=800')
@@ -1369,7 +1471,7 @@ def test_a_weight_that_is_not_finite_stops_the_run_at_the_next_summary(make_agen
     if step == 25:
       agent.pi.variables[0].assign(tf.fill(agent.pi.variables[0].shape, np.float32(value)))
 
-  with pytest.raises(UserError, match='at step 30'):
+  with pytest.raises(UserError, match='at step 30; the last finite values were .*p_loss'):
     training.train('bc', agent, schedule, {}, record, clock, save)
   assert saves == [5, 10, 15, 20, 25]
 
@@ -1384,7 +1486,8 @@ def test_a_training_that_diverges_says_where_and_keeps_the_last_save(start, worl
   run = start('train_offline', *args, *more, *rate)
   assert run.wait() == 1
   assert re.fullmatch(
-    r'train_offline: .*\w+ is (nan|inf|-inf)\b.* at step 420;.* the last save is kept', run.said[-1]
+    r'train_offline: .*\w+ is (nan|inf|-inf)\b.* at step 420;.* what was saved before is kept',
+    run.said[-1],
   )
   after = files(folder)
   for name in before:

@@ -203,11 +203,10 @@ class Agent:
     """Builds the training loop, which the first `train` does otherwise."""
     self._train.get_concrete_function()
 
-  def check_finite(self) -> None:
-    """Raises UserError where a variable is NaN or infinite."""
-    for key, variable in self._floats.items():
-      if not np.isfinite(variable.numpy()).all():
-        raise UserError(f'{key} is not finite at step {self.step}; the save before it is kept')
+  def not_finite(self) -> str:
+    """The key of a variable that is NaN or infinite; empty where there is none."""
+    bad = (k for k, variable in self._floats.items() if not np.isfinite(variable.numpy()).all())
+    return next(bad, '')
 
   @functools.cached_property
   def _floats(self) -> Dict[str, tf.Variable]:
