@@ -23,7 +23,7 @@ import pytest
 import tensorflow as tf
 from test_checkpoints import small_disk  # noqa: F401 - a fixture
 
-from brac import checkpoints, rng, runs, training
+from brac import checkpoints, rng, runs, train_eval_online, training
 from brac.dataset import CUT_OFF, Dataset, load
 from brac.errors import UserError
 from brac.networks import Actor, Box
@@ -672,6 +672,24 @@ def test_gin_files_and_bindings_are_taken_together(finish, world, tmp_path):
   for name, value in (('batch_size', '8'), ('discount', '0.5'), ('update_rate', '0.25')):
     assert f'train_eval_offline.{name} = {value}\n' in operative
   assert 'bc_agent.Agent.alpha_entropy = 0.75' in operative
+
+
+def test_whole_floats_count_in_an_online_run(tmp_path):
+  small = dict(initial_explore_steps=20.0, replay_buffer_size=1e2, batch_size=8.0, eval_freq=2.0)
+  train_eval_online.train_eval_online(
+    log_dir=str(tmp_path),
+    agent_name='sac',
+    env_name='Pendulum-v1',
+    eval_target=-1e9,
+    total_train_steps=4,
+    n_eval_episodes=1,
+    seed=0,
+    model_params=(((8, 8),), 2),
+    eval_target_n=2.0,
+    update_freq=2.0,
+    **small,
+  )
+  assert len(values(tmp_path / 'agent_partial_target')) and n_rows(tmp_path) == 2
 
 
 # --- Presets --------------------------------------------------------------------------------------
