@@ -154,6 +154,8 @@ def _parse_gin(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
   ]:
     try:
       parse(source)
+    except RecursionError:  # as deep as its message is nested, so that this cannot be read
+      raise UserError(f'gin: {source} includes itself') from None
     except (Exception, SystemExit) as error:  # a gin file may import what raises anything
       raise UserError(_gin_error(source, error)) from error
     for (_, selector), bindings in config.items():
@@ -292,7 +294,7 @@ def _gin_error(source: str, error: BaseException) -> str:
   if denied:
     by = f'the flag --{denied[2]}' if denied[2] in FLAGS else 'the program'
     return f'{where}{denied[1]}.{denied[2]} is not for gin to bind: {by} sets it'
-  if place:  # what follows is the way there, over the files that include one another
+  if place:  # what follows is the way there, over the files that include it
     return where + message.splitlines()[0]
   return textwrap.shorten(f'gin: {source}: {message}', 500, placeholder=' ...')
 

@@ -9,7 +9,7 @@ from absl import logging
 
 from brac import checkpoints, runs
 from brac.agents import AGENTS
-from brac.agents.agent import MOST_BATCH
+from brac.agents.agent import MOST_COUNT
 from brac.errors import UserError, check_whole
 from brac.rollouts import Evaluator, OnlineRollout
 from brac.training import Schedule, train
@@ -65,15 +65,14 @@ def train_eval_online(
     total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
   )
   schedule.check('train_eval_online')
-  eval_target_n, replay_buffer_size = check_whole(
-    'train_eval_online', 1, eval_target_n=eval_target_n, replay_buffer_size=replay_buffer_size
-  )
-  batch_size, initial_explore_steps = check_whole(
+  batch_size, eval_target_n, initial_explore_steps, replay_buffer_size = check_whole(
     'train_eval_online',
     1,
-    MOST_BATCH,
+    MOST_COUNT,
     batch_size=batch_size,
+    eval_target_n=eval_target_n,
     initial_explore_steps=initial_explore_steps,
+    replay_buffer_size=replay_buffer_size,
   )
   if batch_size > replay_buffer_size:
     raise UserError(

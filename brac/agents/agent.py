@@ -19,7 +19,7 @@ from brac.optimizers import Adam, learning_rate
 from brac.policies import ActorPolicy, Policy
 from brac.rng import Rng
 
-MOST_BATCH = 10**9  # TensorFlow counts rows in 32 bits
+MOST_COUNT = 10**9  # TensorFlow counts rows and turns of a loop in 32 bits
 MOST_ROWS = 10**6  # that a batch may be blown up to: 1 GB for each layer of 300 units
 _MOST_UNITS = 10**4  # two such layers are 400 MB, a network with its target and Adam's numbers 2 GB
 
@@ -86,7 +86,7 @@ class Agent:
     discount: float = 0.99,
   ):
     # Without a selector: which experiment has these parameters is for the program to say.
-    self.batch_size = check_whole('', 1, MOST_BATCH, batch_size=batch_size)
+    self.batch_size = check_whole('', 1, MOST_COUNT, batch_size=batch_size)
     self.update_freq = check_whole('', 1, update_freq=update_freq)
     self.update_rate, self.discount = check_number(
       '', 0, 1, update_rate=update_rate, discount=discount
