@@ -183,9 +183,8 @@ def _parse_gin(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
     for name, value in bindings.items():
       try:
         copy.deepcopy(value)  # which is how gin calls the functions that a value names
-      except Exception as error:
-        what = str(error).strip().splitlines()[0]
-        raise UserError(f'gin: {_short(selector)}.{name}: no such value: {what}') from error
+      except (Exception, SystemExit) as error:
+        raise UserError(_gin_error(f'{_short(selector)}.{name}', error)) from error
   if _preset:
     _preset['agent_name'] = copy.deepcopy(_preset['agent_name'])
 

@@ -1299,6 +1299,7 @@ def parse(tmp_path):
     ('import exits_with_zero', ['{file}', 'SystemExit(0)']),
     ('train_eval_offline.batch_size = @sac_agent.Agent()', ['train_eval_offline.batch_size: ']),
     ('train_eval_offline.batch_size = %a\na = %a', ['train_eval_offline.batch_size: ']),
+    ('import calls_exit\ntrain_eval_offline.batch_size = @calls_exit.f()', ['SystemExit(0)']),
     ('brac_dual_agent.Agent.behavior_ckpt_file = 3', ["'behavior_ckpt_file' in {file}"]),
     ("x.y = '%s'" % ('long ' * 1000), ["no 'x'"]),
     ('a = [%s' % ('long ' * 1000), ['{file}: ']),
@@ -1306,6 +1307,9 @@ def parse(tmp_path):
 )
 def test_a_mistake_in_a_gin_file_names_its_place(text, texts, parse, tmp_path, monkeypatch):
   (tmp_path / 'exits_with_zero.py').write_text('import sys\nsys.exit(0)\n')
+  (tmp_path / 'calls_exit.py').write_text(
+    'import gin, sys\n@gin.configurable\ndef f(): sys.exit(0)\n'
+  )
   monkeypatch.syspath_prepend(str(tmp_path))
   file = str(tmp_path / 'my.gin')
   with pytest.raises(UserError) as error:
