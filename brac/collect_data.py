@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main)
+  programs.run(main, experiment='collect')

@@ -25,14 +25,14 @@ def kl(pi: TanhNormal, b: TanhNormal, n: int, rng: Rng) -> tf.Tensor:
   return tf.reduce_mean(log_pi - b.log_prob(pi.box.clip(a, ACTION_MARGIN)), 0)
 
 
-@gin.configurable
+@gin.configurable(denylist=['x', 'y'])
 def laplacian_kernel(x: tf.Tensor, y: tf.Tensor, sigma: float = 20.0) -> tf.Tensor:
   """`exp(-|x - y|₁ / σ)` over the last axis; σ in units of the actions."""
-  check_number('laplacian_kernel', 1e-6, sigma=sigma)
+  sigma = check_number('laplacian_kernel', 1e-6, sigma=sigma)
   return tf.exp(-tf.reduce_sum(tf.abs(x - y), -1) / sigma)
 
 
-@gin.configurable
+@gin.configurable(denylist=['pi', 'b', 'n', 'rng'])
 def mmd(pi: TanhNormal, b: TanhNormal, n: int, rng: Rng, use_sqrt: bool = False) -> tf.Tensor:
   """`k(π, π) + k(b, b) - 2 k(π, b)`, each the mean over n × n pairs; with `use_sqrt` its root."""
   check_bool('mmd', use_sqrt=use_sqrt)
@@ -58,12 +58,12 @@ def dual_w(c_pi: tf.Tensor, c_b: tf.Tensor) -> tf.Tensor:
   return c_pi - c_b
 
 
-@gin.configurable
+@gin.configurable(denylist=['c', 's', 'a_pi', 'a_b', 'rng'])
 def gradient_penalty(
   c: Critic, s: tf.Tensor, a_pi: tf.Tensor, a_b: tf.Tensor, rng: Rng, gamma: float = 5.0
 ) -> tf.Tensor:
   """`γ E[max(|∇ₐ c(s, â)| - 1, 0)²]`, â drawn evenly between `a_π` and `a_b`; a scalar."""
-  check_number('gradient_penalty', 0, gamma=gamma)
+  gamma = check_number('gradient_penalty', 0, gamma=gamma)
   u = rng.uniform([tf.shape(s)[0], 1])
   slope = c.action_gradient(c.hidden(s, a_b + u * (a_pi - a_b)), a_b.shape[-1])
   # The root has no slope at 0, which a dead ReLU network reaches; there the penalty is 0 anyway.
@@ -79,11 +79,13 @@ def find(name: str, among: Dict[str, Callable], parameter: str) -> Callable:
   """The divergence of that name.
 
   Raises:
-    UserError: there is none; the message names the nearest.
+    UserError: there is none; the message names the nearest, or whose it is.
   """
-  if name not in among:
-    near = difflib.get_close_matches(str(name), among, 1, 0)
+  if not isinstance(name, str) or name not in among:
+    near = difflib.get_close_matches(str(name).lower(), among, 1)
     hint = f'; did you mean {near[0]!r}?' if near else ''
+    for agent_name, others in (('brac_primal', PRIMAL), ('brac_dual', DUAL)):
+      hint = f'; {name!r} is one of {agent_name}' if str(name) in others else hint
     raise UserError(
       f'{parameter}: unknown divergence {name!r}, there are {", ".join(map(repr, among))}{hint}'
     )

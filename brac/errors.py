@@ -1,37 +1,71 @@
-"""The one error that a person at a shell is meant to read, and the checks that raise it most."""
+"""The one error that a person at a shell is meant to read, and the checks that raise it most.
+
+A check names a parameter as `{where}.{name}`, the way it is bound by gin; where `where` is '', for
+what the caller cannot know the place of, by its name alone.
+"""
+
+from absl import logging
+
+MOST = 3.4e38  # within float32; no parameter needs more, not even one that stands for never
+_MOST_WHOLE = 10**18  # within int64
 
 
 class UserError(Exception):
   """A mistake that the user can mend: one line on what is wrong, where, and what would be right."""
 
 
-def check_whole(where: str, least: int, **numbers: float) -> None:
-  """Raises UserError where a parameter of `where` is not a whole number of at least `least`."""
-  for name, x in numbers.items():
-    if not _is_number(x) or x < least or x % 1:
-      raise UserError(f'{where}.{name} is a whole number of at least {least}, not {x!r}')
+def check_whole(where: str, least: int, most: int = _MOST_WHOLE, **numbers: float):
+  """Returns parameters of `where` as ints: in their order, a single one by itself.
 
-
-def check_number(
-  where: str, low: float = float('-inf'), high: float = float('inf'), **numbers: float
-) -> None:
-  """Raises UserError where a parameter of `where` is not a number in [low, high].
-
-  Where there is no bound the number is finite; from a bound on, infinity may stand for never.
+  Raises:
+    UserError: one is not a whole number in [least, most]. 1e6 is one.
   """
-  unbounded = low == -high == float('-inf')
   for name, x in numbers.items():
-    if not _is_number(x) or not low <= x <= high or (unbounded and abs(x) == high):
-      range_ = 'a finite number' if unbounded else f'a number from {low:g} to {high:g}'
-      raise UserError(f'{where}.{name} is {range_}, not {x!r}')
+    if not is_number(x) or not least <= x <= most or x % 1:
+      range_ = f'a whole number from {least} to {most:g}'
+      raise UserError(f'{_full(where, name)} is {range_}, not {x!r}')
+  return _values(map(int, numbers.values()))
+
+
+def check_number(where: str, low: float = -MOST, high: float = MOST, **numbers: float):
+  """Returns parameters of `where` as floats: in their order, a single one by itself.
+
+  Raises:
+    UserError: one is not a number in [low, high].
+  """
+  for name, x in numbers.items():
+    if not is_number(x) or not low <= x <= high:
+      unbounded = low == -high == -MOST
+      range_ = f'a number from {low:g} to {high:g}'
+      range_ = 'a finite number (float32)' if unbounded else range_
+      raise UserError(f'{_full(where, name)} is {range_}, not {x!r}')
+  return _values(map(float, numbers.values()))
 
 
 def check_bool(where: str, **values: bool) -> None:
   """Raises UserError where a parameter of `where` is not True or False."""
   for name, x in values.items():
     if not isinstance(x, bool):
-      raise UserError(f'{where}.{name} is True or False, not {x!r}')
+      raise UserError(f'{_full(where, name)} is True or False, not {x!r}')
 
 
-def _is_number(x) -> bool:
+def warn_of_clipping(where: str, low: float, high: float, **numbers: float) -> None:
+  """Says which parameters of `where` are outside of the bounds that they will be clipped to."""
+  for name, x in numbers.items():
+    if not low <= x <= high:
+      range_ = f'[{low:g}, {high:g}]'
+      logging.warning('%s is %g, outside of %s, and clipped to it', _full(where, name), x, range_)
+
+
+def is_number(x) -> bool:
+  """Whether `x` is an int or a float; True and False are none."""
   return isinstance(x, (int, float)) and not isinstance(x, bool)
+
+
+def _full(where: str, name: str) -> str:
+  return f'{where}.{name}' if where else name
+
+
+def _values(numbers):
+  numbers = tuple(numbers)
+  return numbers if len(numbers) > 1 else numbers[0]

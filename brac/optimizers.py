@@ -4,9 +4,10 @@ from typing import Sequence
 
 import tensorflow as tf
 
-from brac.errors import UserError
+from brac.errors import MOST, UserError, is_number
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7  # Keras's, which the published code used
+_LEAST_RATE = 1e-37  # below it float32 loses digits, and has 0 in the end
 
 
 class Adam:
@@ -48,11 +49,10 @@ def learning_rate(entry) -> float:
   """
   try:
     name, rate = entry
-    rate = float(rate)
   except (TypeError, ValueError):
     raise UserError(f"optimizers: an entry reads ('adam', learning rate), not {entry!r}") from None
   if name != 'adam':
     raise UserError(f"optimizers: unknown optimizer {name!r}; the one there is is 'adam'")
-  if entry[1] is True or not 0 < rate < float('inf'):
-    raise UserError(f'optimizers: a learning rate is a number above 0, not {entry[1]!r}')
-  return rate
+  if not is_number(rate) or not _LEAST_RATE <= rate <= MOST:
+    raise UserError(f'optimizers: a learning rate is a number above 0 (in float32), not {rate!r}')
+  return float(rate)

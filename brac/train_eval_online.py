@@ -9,6 +9,7 @@ from absl import logging
 
 from brac import checkpoints, runs
 from brac.agents import AGENTS
+from brac.agents.agent import MOST_COUNT
 from brac.errors import UserError, check_whole
 from brac.rollouts import Evaluator, OnlineRollout
 from brac.training import Schedule, train
@@ -66,14 +67,15 @@ def train_eval_online(
     total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
   )
   schedule.check('train_eval_online')
-  check_whole(
+  batch_size, eval_target_n, initial_explore_steps, replay_buffer_size = check_whole(
     'train_eval_online',
     1,
+    MOST_COUNT,
+    batch_size=batch_size,
     eval_target_n=eval_target_n,
     initial_explore_steps=initial_explore_steps,
     replay_buffer_size=replay_buffer_size,
   )
-  check_whole('train_eval_online', 1, batch_size=batch_size)
   if batch_size > replay_buffer_size:
     raise UserError(
       f'train_eval_online.batch_size is {batch_size}, more than the {replay_buffer_size:g} '

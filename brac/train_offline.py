@@ -73,4 +73,4 @@ def _clone_command() -> str:
 
 
 if __name__ == '__main__':
-  programs.run(main)
+  programs.run(main, experiment='train_eval_offline')

@@ -46,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main)
+  programs.run(main, experiment='train_eval_online')

@@ -998,6 +998,89 @@ def test_parameters_of_a_wrong_length_say_what_they_list(name, make_agent):
       assert f'got {wrong!r}' in str(error.value)
 
 
+_HUGE = (1e999, 1e39, -1e39)
+
+
+@pytest.mark.parametrize(
+  'name, parameter, values',
+  [
+    ('sac', 'batch_size', (0, 8.5, 1e30)),
+    ('sac', 'update_freq', (0, 1.5, 1e30)),
+    ('sac', 'update_rate', (-0.1, 1.1, True)),
+    ('sac', 'discount', (-0.1, 1.1, '1')),
+    ('sac', 'weight_decays', ((-1,), (1e999,), (1e39,), ('0.1',))),
+    ('sac', 'optimizers', ((('adam', 1e39),), (('adam', 1e-60),), (('adam', '0.001'),))),
+    ('sac', 'model_params', ((((True,),), 2), (((10**20,),), 2), (((8,),), True))),
+    ('bcq', 'model_params', ((((8,),), 2, 1e999), (((8,),), 2, True), (((8,),), 2, 0))),
+  ],
+)
+def test_a_wrong_value_of_what_an_experiment_binds_begins_the_message(
+  name, parameter, values, make_agent
+):
+  # The program puts the experiment's selector before it.
+  for value in values:
+    with pytest.raises(UserError, match=f'^{parameter}\\b'):
+      make_agent(name, **{parameter: value})
+
+
+@pytest.mark.parametrize(
+  'name, parameter, values',
+  [
+    ('sac', 'target_entropy', _HUGE),
+    ('bc', 'alpha_entropy', _HUGE),
+    ('bcq', 'n_action_samples', (0, 2.5, 10**8)),
+    ('brac_primal', 'n_div_samples', (0, 2.5, 10**8)),
+    ('brac_dual', 'c_iter', (0, 2.5, 10**8)),
+    ('brac_primal', 'divergence_name', (['kl'], {'a': 1}, None)),
+    *(
+      (name, parameter, values)
+      for name in BRACS
+      for parameter, values in (
+        ('warm_start', (-1, 0.5, 1e999)),
+        ('alpha', _HUGE),
+        ('alpha_max', (-1, 1e39)),
+        ('alpha_entropy', _HUGE),
+        ('target_divergence', _HUGE),
+      )
+    ),
+  ],
+)
+def test_a_wrong_value_of_an_agent_is_refused_by_its_gin_name(name, parameter, values, make_agent):
+  for value in values:
+    with pytest.raises(UserError, match=f'^{name}_agent.Agent.{parameter}\\b'):
+      make_agent(name, **{parameter: value})
+
+
+@pytest.mark.parametrize(
+  'name, parameters',
+  [
+    ('sac', dict(batch_size=8.0, update_freq=2.0, update_rate=1)),
+    ('sac', dict(update_rate=0, discount=1, target_entropy=-3)),
+    ('bcq', dict(n_action_samples=3.0, model_params=(((8, 8),), 2, 1))),
+    ('bc', dict(alpha_entropy=2, weight_decays=(1,))),
+    ('brac_primal', dict(warm_start=2e4, n_div_samples=2.0, alpha=1, alpha_max=500)),
+    ('brac_dual', dict(warm_start=0.0, c_iter=2.0, target_divergence=1)),
+  ],
+)
+def test_whole_floats_and_ints_are_numbers(name, parameters, make_agent):
+  make_agent(name, **parameters).train(1)
+
+
+@pytest.mark.parametrize(
+  'name, parameters',
+  [
+    *(('brac_primal', dict(alpha=x)) for x in (1000.0, -1.0)),
+    *((name, dict(alpha_entropy=-3)) for name in ('brac_dual', 'bc')),
+  ],
+)
+def test_a_multiplier_outside_of_its_bounds_is_warned_of(name, parameters, make_agent, caplog):
+  with caplog.at_level('WARNING'):
+    make_agent(name, **parameters)
+  (parameter,) = parameters
+  (message,) = caplog.messages
+  assert message.startswith(f'{name}_agent.Agent.{parameter} is ') and 'clipped' in message
+
+
 def test_brac_says_which_divergences_there_are(make_agent):
   with pytest.raises(UserError, match="brac_primal_agent.*'kll'.*'mmd'.*did you mean 'kl'"):
     make_agent('brac_primal', divergence_name='kll')

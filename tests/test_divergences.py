@@ -184,12 +184,43 @@ def test_gradient_penalty_of_a_dead_critic_is_zero_with_a_finite_slope():
 
 
 @pytest.mark.parametrize(
-  'among, wrong, near', [('PRIMAL', 'mdd', 'mmd'), ('DUAL', 'W', 'w'), ('DUAL', 'mmd', None)]
+  'among, wrong, hint',
+  [
+    ('PRIMAL', 'mdd', "; did you mean 'mmd'?"),
+    ('PRIMAL', 'KL', "; did you mean 'kl'?"),
+    ('DUAL', 'W', "; did you mean 'w'?"),
+    ('DUAL', 'mmd', "; 'mmd' is one of brac_primal"),
+    ('PRIMAL', 'w', "; 'w' is one of brac_dual"),
+    *(('PRIMAL', wrong, "'kl', 'mmd'") for wrong in (None, ['kl'], {'a': 1}, 5)),
+  ],
 )
-def test_an_unknown_name_says_which_there_are(among, wrong, near):
+def test_an_unknown_name_says_which_there_are(among, wrong, hint):
   with pytest.raises(UserError) as error:
     divergences.find(wrong, getattr(divergences, among), 'some_agent.Agent.divergence_name')
   message = str(error.value)
   assert message.startswith(f'some_agent.Agent.divergence_name: unknown divergence {wrong!r}')
   assert all(repr(name) in message for name in getattr(divergences, among))
-  assert near is None or f'did you mean {near!r}?' in message
+  assert message.endswith(hint)
+
+
+@pytest.mark.parametrize(
+  'binding, name',
+  [(f'laplacian_kernel.sigma = {x}', 'laplacian_kernel.sigma') for x in ('1e999', '1e39', '0')]
+  + [(f'gradient_penalty.gamma = {x}', 'gradient_penalty.gamma') for x in ('1e999', '1e39', '-1')],
+)
+def test_a_wrong_number_is_refused_by_its_gin_name(binding, name):
+  gin.parse_config(binding)
+  x = tf.zeros([2, 3])
+  with pytest.raises(UserError, match=f'^{name} is a number from '):
+    if name == 'laplacian_kernel.sigma':
+      divergences.laplacian_kernel(x, x)
+    else:
+      divergences.gradient_penalty(steep_critic(0.7), *map(tf.constant, penalty_inputs()), draws())
+
+
+@pytest.mark.parametrize(
+  'name', ['mmd.n', 'mmd.pi', 'laplacian_kernel.x', 'gradient_penalty.c', 'gradient_penalty.rng']
+)
+def test_what_the_program_passes_is_not_for_gin(name):
+  with pytest.raises(ValueError, match='denylisted'):
+    gin.parse_config(f'{name} = 3')

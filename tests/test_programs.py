@@ -8,6 +8,7 @@ the seed document is typed as it stands there.
 import csv
 import glob
 import json
+import logging
 import os
 import pathlib
 import re
@@ -23,7 +24,7 @@ import pytest
 import tensorflow as tf
 from test_checkpoints import small_disk  # noqa: F401 - a fixture
 
-from brac import checkpoints, rng, runs, training
+from brac import checkpoints, programs, rng, runs, train_eval_online, training
 from brac import files as brac_files
 from brac import results as brac_results
 from brac.dataset import CUT_OFF, Dataset, load
@@ -676,6 +677,24 @@ def test_gin_files_and_bindings_are_taken_together(finish, world, tmp_path):
   assert 'bc_agent.Agent.alpha_entropy = 0.75' in operative
 
 
+def test_whole_floats_count_in_an_online_run(tmp_path):
+  small = dict(initial_explore_steps=20.0, replay_buffer_size=1e2, batch_size=8.0, eval_freq=2.0)
+  train_eval_online.train_eval_online(
+    log_dir=str(tmp_path),
+    agent_name='sac',
+    env_name='Pendulum-v1',
+    eval_target=-1e9,
+    total_train_steps=4,
+    n_eval_episodes=1,
+    seed=0,
+    model_params=(((8, 8),), 2),
+    eval_target_n=2.0,
+    update_freq=2.0,
+    **small,
+  )
+  assert len(values(tmp_path / 'agent_partial_target')) and n_rows(tmp_path) == 2
+
+
 # --- Presets --------------------------------------------------------------------------------------
 
 
@@ -980,7 +999,7 @@ def test_a_longer_online_run_that_finds_the_disk_full_loses_nothing(
   shutil.copytree(finished / 'Pendulum-v1', tmp_path / 'Pendulum-v1')
   run_to(start, 'train_online', *online_args(tmp_path, more))
   said = set()
-  for room in (30_000, 70_000):
+  for room in (30_000, 95_000):
     root = pathlib.Path(small_disk, 'run')
     shutil.copytree(online_dir(finished), online_dir(root))
     fill = os.path.join(small_disk, 'fill')
@@ -1155,7 +1174,7 @@ OFFLINE = [
   (gin("train_eval_offline.batch_size='big'"), ['batch_size', "'big'"]),
   (gin('train_eval_offline.update_freq=0'), ['update_freq', '0']),
   (gin('train_eval_offline.update_rate=1.5'), ['update_rate', '1.5']),
-  (gin('train_eval_offline.discount=1.5'), ['discount', '1.5']),
+  (gin('train_eval_offline.discount=1.5'), ['train_eval_offline.discount', '1.5']),
   (gin("train_eval_offline.discount='high'"), ['discount', "'high'"]),
   (gin('train_eval_offline.eval_freq=0'), ['train_eval_offline.eval_freq', '0']),
   (gin("train_eval_offline.out_of_box_actions='ignore'"), ["'count', 'clip', 'refuse'", 'ignore']),
@@ -1169,7 +1188,10 @@ OFFLINE = [
   (gin('train_eval_offline.model_params=((8, 8), 2)'), ['model_params of sac reads']),
   (gin('train_eval_offline.model_params=(((8, 0),), 2)'), ['model_params of sac reads']),
   (gin('train_eval_offline.model_params=(((8, 8),), 0)'), ['model_params of sac reads']),
-  (gin('train_eval_offline.model_params=None'), ['model_params of sac reads']),
+  (gin('train_eval_offline.model_params=None'), ['train_eval_offline.model_params of sac reads']),
+  (gin('train_eval_offline.model_params=(((1000000,),), 2)'), ['1 to 10000 units', '1000000']),
+  (gin('batch_size=3'), ["'batch_size'", 'did you mean train_eval_offline.batch_size?']),
+  (gin('mmd.n=8'), ['mmd.n', 'the program sets it']),
   (gin("train_eval_offline.optimizers=(('sgd', 1e-3),)"), ["unknown optimizer 'sgd'", "'adam'"]),
   (gin("train_eval_offline.optimizers=('adam', 1e-3)"), ['optimizers']),
   (gin("train_eval_offline.optimizers=(('adam', -1),)"), ['optimizers', 'learning rate', '-1']),
@@ -1196,6 +1218,7 @@ OFFLINE = [
   (['--gin_file=kl_vq.gin'], ['--gin_file kl_vq.gin: there is no such file', "'kl_vp.gin'?"]),
   (['--gin_file=kl_vp.gin'], ['--agent_name sac', "'brac_primal'", 'leave the flag out']),
   (gin("train_eval_offline.agent_name='brac_primol'"), ["'brac_primol'", "'brac_primal'?"]),
+  (gin('train_eval_offline.agent_name=None'), ['None', "'sac', 'bc', 'bcq'"]),
   (primal('policies/pendulom'), ['no behavior policy at {world}/policies/pendulom', 'pendulum']),
   (primal('policies/cheetah'), ['does not fit', '17-8-12', '3-8-2']),
   (primal('data/Pendulum-v1/randwalk/0/data'), ['holds no policy']),
@@ -1237,7 +1260,7 @@ ONLINE = [
   (['--eval_target=high'], ['eval_target', 'high']),
   (['--eval_target=nan'], ['eval_target', 'nan']),
   (gin('train_eval_online.batch_size=601'), ['batch_size is 601', 'replay_buffer_size']),
-  (gin('train_eval_online.replay_buffer_size=1e13'), ['out of memory']),
+  (gin('train_eval_online.replay_buffer_size=1e18'), ['replay_buffer_size', 'to 1e+09']),
   (['--agent_name=sax'], ['agent_name', 'sac']),
   (['--env_name=HalfCheetah-v9'], ["unknown environment 'HalfCheetah-v9'", "'HalfCheetah-v"]),
   (['--env_name=MountainCar-v0'], ['MountainCar-v0', 'Discrete(3)']),
@@ -1245,7 +1268,9 @@ ONLINE = [
   (gin('train_eval_online.initial_explore_steps=0'), ['initial_explore_steps', '0']),
   (gin('train_eval_online.replay_buffer_size=0'), ['replay_buffer_size', '0']),
   (gin('train_eval_online.eval_target_n=0'), ['eval_target_n', '0']),
-  (gin('train_eval_online.eval_target=0'), ['eval_target', 'flag']),
+  (gin('train_eval_online.eval_target=0'), ['the flag --eval_target']),
+  (gin('train_eval_online.discount=1.5'), ['train_eval_online.discount', '1.5']),
+  (['--gin_file=bc.gin'], ['bc.gin', 'presets are for train_offline']),
   (gin('train_eval_online.shuffle_steps=5'), ["no parameter 'shuffle_steps'"]),
 ]  # fmt: skip
 
@@ -1277,6 +1302,7 @@ COLLECT = [
   (['--agent_name=sac'], ['agent_name']),
   (gin('collect.n_envs=0'), ['n_envs', '0']),
   (gin('collect.n_samples=10'), ['n_samples', 'flag']),
+  (['--gin_file=bc.gin'], ['bc.gin', 'presets are for train_offline']),
   (gin('collect.n_env=10'), ["no parameter 'n_env'", "'n_envs'?"]),
 ]  # fmt: skip
 
@@ -1345,6 +1371,164 @@ def test_the_mistakes_wrote_nothing_elsewhere(mistaken, world):
     *('configs', 'data', 'policies', 'broken.gin', 'good.gin', 'file')
   }
   assert sorted(os.listdir(world / 'data')) == ['HalfCheetah-v2', 'Pendulum-v1']
+
+
+# --- Gin, without a process -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def parse(tmp_path):
+  """`parse(text, *bindings)` takes up a gin file at `tmp_path / 'my.gin'`, then bindings."""
+
+  def parse(text, *bindings):
+    (tmp_path / 'my.gin').write_text(text)
+    programs._parse_gin([str(tmp_path / 'my.gin')], bindings)
+
+  yield parse
+  logging.disable(logging.NOTSET)
+  programs._preset.clear()
+
+
+@pytest.mark.parametrize(
+  'text, texts',
+  [
+    ('\nfoo.bar = 3', ['{file}:2: ', "no 'foo'"]),
+    ('\ntrain_eval_offline.discout = 3', ['{file}:2: ', "no parameter 'discout'", "'discount'?"]),
+    ('sac_agent.Agent.target_entrpy = 3', ["'target_entrpy' in {file}", "'target_entropy'?"]),
+    ('\ntrain_eval_offline.seed = 3', ['{file}:2: ', 'seed is not for gin to bind']),
+    ('mmd.n = 8', ['{file}:1: ', 'mmd.n is not for gin to bind: the program sets it']),
+    ("include '{file}'", ['{file} includes itself']),
+    ('import exits_with_zero', ['{file}', 'SystemExit(0)']),
+    ('train_eval_offline.batch_size = @sac_agent.Agent()', ['train_eval_offline.batch_size: ']),
+    ('train_eval_offline.batch_size = %a\na = %a', ['train_eval_offline.batch_size: ']),
+    ('import calls_exit\ntrain_eval_offline.batch_size = @calls_exit.f()', ['SystemExit(0)']),
+    ('brac_dual_agent.Agent.behavior_ckpt_file = 3', ["'behavior_ckpt_file' in {file}"]),
+    ("x.y = '%s'" % ('long ' * 1000), ["no 'x'"]),
+    ('a = [%s' % ('long ' * 1000), ['{file}: ']),
+  ],
+)
+def test_a_mistake_in_a_gin_file_names_its_place(text, texts, parse, tmp_path, monkeypatch):
+  (tmp_path / 'exits_with_zero.py').write_text('import sys\nsys.exit(0)\n')
+  (tmp_path / 'calls_exit.py').write_text(
+    'import gin, sys\n@gin.configurable\ndef f(): sys.exit(0)\n'
+  )
+  monkeypatch.syspath_prepend(str(tmp_path))
+  file = str(tmp_path / 'my.gin')
+  with pytest.raises(UserError) as error:
+    parse(text.replace('{file}', file))
+  message = str(error.value)
+  assert len(message) < 700 and '\n' not in message and 'target_divergence' not in message
+  for text in texts:
+    assert text.replace('{file}', file) in message
+
+
+@pytest.mark.parametrize('path, says', [('{folder}', 'is a folder'), ('/dev/zero', 'no regular')])
+def test_a_gin_file_is_a_file(path, says, tmp_path):
+  with pytest.raises(UserError, match=says):
+    programs._gin_file(path.replace('{folder}', str(tmp_path)))
+
+
+def test_what_a_run_does_not_use_is_named(parse):
+  parse(
+    """
+    brac_primal_agent.Agent.alpha = 0.1
+    mmd.use_sqrt = True
+    gradient_penalty.gamma = 3
+    sac_agent.Agent.ensemble_q_lambda = 1
+    physics.n_threads = 2
+    small = 8
+    train_eval_offline.batch_size = %small
+    unused = 8
+    scope/train_eval_offline.discount = 1
+    """,
+    'train_eval_online.batch_size = -3',
+    'collect.n_envs = 3',
+  )
+  others = {'collect.n_envs', 'train_eval_online.batch_size', 'scope/train_eval_offline.discount'}
+  primal = {'brac_primal_agent.Agent.alpha', 'mmd.use_sqrt'}
+  sac, dual = 'sac_agent.Agent.ensemble_q_lambda', 'gradient_penalty.gamma'
+
+  def unused(agent_name, experiment='train_eval_offline'):
+    return set(programs._unused(experiment, agent_name, []))
+
+  assert unused('sac') == {*others, *primal, dual, 'unused'}
+  assert unused('brac_primal') == {*others, sac, dual, 'unused'}
+  assert unused('brac_dual') == {*others, *primal, sac, 'unused'}
+  own = {'scope/train_eval_offline.discount', 'train_eval_offline.batch_size', *primal, sac, dual}
+  assert unused(None, 'collect') == {*own, 'train_eval_online.batch_size', 'unused'}
+
+
+def test_a_run_warns_of_what_it_does_not_use(finish, world, tmp_path):
+  unused = gin('brac_primal_agent.Agent.alpha=0.1')
+  (run,) = finish(['train_offline', *offline_args(world, tmp_path, *BRIEF, *unused)])
+  assert 'brac_primal_agent.Agent.alpha is bound, but nothing in this run uses it' in run.stderr
+
+
+def test_what_tensorflow_cannot_allocate_is_one_line():
+  code = """
+from brac import programs
+def main():
+  import tensorflow as tf
+  raise tf.errors.ResourceExhaustedError(None, None, 'failed to allocate\\nmore')
+programs.run(main)
+"""
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=_ROOT)
+  assert done.returncode == 1
+  assert done.stderr == '-c: out of memory: failed to allocate\n'
+
+
+@pytest.mark.parametrize('experiment', ['train_eval_online', 'collect'])
+def test_a_preset_is_for_train_offline(experiment, parse):
+  parse("train_eval_offline.agent_name = 'bc'")
+  with pytest.raises(UserError, match='my.gin binds .*presets are for train_offline'):
+    programs._unused(experiment, 'sac', [])
+
+
+@pytest.mark.parametrize(
+  'name, near',
+  [
+    ('batch_size', '; did you mean train_eval_offline.batch_size?'),
+    ('target_entropi', '; did you mean sac_agent.Agent.target_entropy?'),
+    ('sigma', '%sigma'),
+  ],
+)
+def test_a_binding_without_its_selector_is_refused(name, near, parse):
+  parse('x = 3', f'{name} = 3')
+  with pytest.raises(UserError) as error:
+    programs._unused('train_eval_offline', 'sac', [f'{name} = 3'])
+  assert str(error.value).startswith(f'gin: {name!r} names no parameter')
+  assert str(error.value).endswith(near)
+
+
+def test_a_macro_may_name_the_agent(parse):
+  parse('train_eval_offline.agent_name = %which', "which = 'bcq'")
+  assert programs._preset['agent_name'] == 'bcq'
+  assert programs._unused('train_eval_offline', 'bcq', ["which = 'bcq'"]) == []
+
+
+def test_a_macro_that_a_binding_makes_idle_is_no_mistake(parse):
+  parse('size = 3\ntrain_eval_offline.batch_size = %size', 'train_eval_offline.batch_size = 4')
+  bindings = ['train_eval_offline.batch_size = 4']
+  assert programs._unused('train_eval_offline', 'sac', bindings) == ['size']
+
+
+@pytest.mark.parametrize('parameters', [dict(discount=2), dict(model_params=None)])
+def test_what_an_agent_refuses_gets_the_experiments_selector(parameters, tmp_path):
+  (parameter,) = parameters
+  with pytest.raises(UserError) as error:
+    train_eval_online.train_eval_online(
+      log_dir=str(tmp_path / 'run'),
+      agent_name='sac',
+      env_name='Pendulum-v1',
+      eval_target=0,
+      total_train_steps=4,
+      n_eval_episodes=1,
+      seed=0,
+      **parameters,
+    )
+  line = programs._first_line(str(error.value))
+  assert line.startswith(f'train_eval_online.{parameter} ') and '\n' not in line
+  assert not (tmp_path / 'run').exists()
 
 
 # --- Mistakes in the folder of a run --------------------------------------------------------------

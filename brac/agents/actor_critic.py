@@ -22,8 +22,7 @@ class ActorCritic(agent.Agent):
 
   def __init__(self, *, ensemble_q_lambda: float, **common):
     super().__init__(**common)
-    check_number(self.name, 0, 1, ensemble_q_lambda=ensemble_q_lambda)
-    self.ensemble_q_lambda = ensemble_q_lambda
+    self.ensemble_q_lambda = check_number(self.name, 0, 1, ensemble_q_lambda=ensemble_q_lambda)
     self.q_nets = [self._make_critic() for _ in range(self.numbers['n_q'])]
     self.target_q_nets = [self._make_critic() for _ in self.q_nets]
     self.saved._q_nets = []

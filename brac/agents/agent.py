@@ -14,10 +14,14 @@ from absl import logging
 
 from brac import checkpoints, networks, rng
 from brac.dataset import Batch, Dataset
-from brac.errors import UserError, check_number, check_whole
+from brac.errors import MOST, UserError, check_number, check_whole, is_number
 from brac.optimizers import Adam, learning_rate
 from brac.policies import ActorPolicy, Policy
 from brac.rng import Rng
+
+MOST_COUNT = 10**9  # TensorFlow counts rows and turns of a loop in 32 bits
+MOST_ROWS = 10**6  # that a batch may be blown up to: 1 GB for each layer of 300 units
+_MOST_UNITS = 10**4  # two such layers are 400 MB, a network with its target and Adam's numbers 2 GB
 
 Info = Dict[str, tf.Tensor]
 Loss = Callable[[Batch, Rng], Tuple[tf.Tensor, Info]]
@@ -81,21 +85,26 @@ class Agent:
     update_rate: float = 0.005,
     discount: float = 0.99,
   ):
-    check_whole('agent', 1, batch_size=batch_size, update_freq=update_freq)
-    check_number('agent', 0, 1, update_rate=update_rate, discount=discount)
+    # Without a selector: which experiment has these parameters is for the program to say.
+    self.batch_size = check_whole('', 1, MOST_COUNT, batch_size=batch_size)
+    self.update_freq = check_whole('', 1, update_freq=update_freq)
+    self.update_rate, self.discount = check_number(
+      '', 0, 1, update_rate=update_rate, discount=discount
+    )
     self.observation_spec, self.action_spec = observation_spec, action_spec
     self.n_states = int(observation_spec.shape[0])
     self.box = networks.Box.of(action_spec)
-    self.data, self.batch_size = data, batch_size
+    self.data = data
     self.seed = tf.Variable(seed, dtype=tf.int64)
-    self.update_freq, self.update_rate, self.discount = update_freq, update_rate, discount
     self.units, self.numbers = self.read_model_params(model_params)
     self._learning_rates = {
       name: learning_rate(entry)
       for name, entry in _one_for_each('optimizers', optimizers, self.OPTIMIZERS).items()
     }
-    self._decays = _one_for_each('weight_decays', weight_decays, self.DECAYS)
-    check_number('weight_decays', 0, **self._decays)
+    self._decays = {
+      name: check_number('', 0, **{f'weight_decays of {name}': entry})
+      for name, entry in _one_for_each('weight_decays', weight_decays, self.DECAYS).items()
+    }
     self.init_rng = Rng(seed, rng.INIT)
     self.global_step = tf.Variable(0, dtype=tf.int64)
     self.saved = tf.Module()
@@ -139,8 +148,10 @@ class Agent:
 
   def make_actor(self, target_entropy: Optional[float]) -> networks.Actor:
     """The actor π; sets H, minus the number of actions by default."""
-    check_number(self.name, target_entropy=0 if target_entropy is None else target_entropy)
-    self.target_entropy = -self.box.n_actions if target_entropy is None else target_entropy
+    default = -self.box.n_actions
+    self.target_entropy = check_number(
+      self.name, target_entropy=default if target_entropy is None else target_entropy
+    )
     return networks.Actor(self.n_states, self.units['policy'], self.box, self.init_rng)
 
   def entropy_gap(self, batch: Batch, draws: Rng) -> tf.Tensor:
@@ -268,6 +279,7 @@ class Agent:
     units = '(' + ', '.join(f'({u} units)' for u in self.UNITS) + ',)'
     numbers = [k if x is None else f'{k} (default {x})' for k, x in self.NUMBERS.items()]
     reads = f'({", ".join([units, *numbers])})' if numbers else units
+    reads += f', with 1 to {_MOST_UNITS} units in a layer'
     wrong = UserError(f'model_params of {name} reads {reads}; got {model_params!r}')
     if not isinstance(model_params, (tuple, list)) or not model_params:
       raise wrong
@@ -277,12 +289,12 @@ class Agent:
     for hidden in units:
       if not isinstance(hidden, (tuple, list)) or not hidden:
         raise wrong
-      if not all(isinstance(n, int) and n > 0 for n in hidden):
+      if not all(type(n) is int and 0 < n <= _MOST_UNITS for n in hidden):
         raise wrong
     numbers = dict(self.NUMBERS, **dict(zip(self.NUMBERS, given)))
     if len(given) > len(numbers):
       raise wrong
-    if not all(isinstance(x, (int, float)) and x > 0 for x in numbers.values()):
+    if not all(is_number(x) and 0 < x <= MOST for x in numbers.values()):
       raise wrong
     if type(numbers.get('n_q', 1)) is not int:
       raise wrong

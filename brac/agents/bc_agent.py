@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from brac.agents import agent
 from brac.dataset import Batch
-from brac.errors import UserError, check_bool, check_number
+from brac.errors import UserError, check_bool, check_number, warn_of_clipping
 from brac.networks import ACTION_MARGIN
 from brac.rng import Rng
 
@@ -40,10 +40,11 @@ class Agent(agent.Agent):
   ):
     super().__init__(**common)
     check_bool(self.name, train_alpha_entropy=train_alpha_entropy)
-    check_number(self.name, alpha_entropy=alpha_entropy)
+    alpha_entropy = check_number(self.name, alpha_entropy=alpha_entropy)
+    warn_of_clipping(self.name, 0, float('inf'), alpha_entropy=alpha_entropy)
     self.train_alpha_entropy = train_alpha_entropy
     self.pi = self.make_actor(target_entropy)
-    self.alpha_entropy_var = tf.Variable(float(alpha_entropy))
+    self.alpha_entropy_var = tf.Variable(alpha_entropy)
     self.saved._alpha_entropy_var = self.alpha_entropy_var
 
   def read_model_params(self, model_params):

@@ -45,9 +45,10 @@ class Agent(ActorCritic):
     **common,
   ):
     super().__init__(ensemble_q_lambda=ensemble_q_lambda, **common)
-    check_whole(self.name, 1, n_action_samples=n_action_samples)
+    most = max(1, agent.MOST_ROWS // self.batch_size)
+    self.n_action_samples = check_whole(self.name, 1, most, n_action_samples=n_action_samples)
     check_bool(self.name, use_target_policy=use_target_policy, paper_code=paper_code)
-    self.n_action_samples, self.paper_code = n_action_samples, paper_code
+    self.paper_code = paper_code
     self.xi, self.target_xi = self._make_perturbation(), self._make_perturbation()
     agent.copy(self.xi, self.target_xi)
     self.next_xi = self.target_xi if use_target_policy else self.xi

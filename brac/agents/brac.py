@@ -7,7 +7,7 @@ import tensorflow as tf
 from brac.agents import agent
 from brac.agents.actor_critic import ActorCritic
 from brac.dataset import Batch
-from brac.errors import check_bool, check_number
+from brac.errors import check_bool, check_number, check_whole, warn_of_clipping
 from brac.networks import TanhNormal
 from brac.policies import MaxQPolicy, Policy
 from brac.rng import Rng
@@ -53,19 +53,21 @@ class BRAC(ActorCritic):
     **common,
   ):
     super().__init__(**common)
-    check_number(self.name, 0, alpha_max=alpha_max, warm_start=warm_start)
-    check_number(self.name, alpha=alpha, alpha_entropy=alpha_entropy)  # clipped, as they are later
-    check_number(self.name, target_divergence=target_divergence)
+    self.warm_start = check_whole(self.name, 0, warm_start=warm_start)
+    self.alpha_max = check_number(self.name, 0, alpha_max=alpha_max)
+    self.target_divergence = check_number(self.name, target_divergence=target_divergence)
+    alpha, alpha_entropy = check_number(self.name, alpha=alpha, alpha_entropy=alpha_entropy)
+    warn_of_clipping(self.name, 0, self.alpha_max, alpha=alpha)
+    warn_of_clipping(self.name, 0, float('inf'), alpha_entropy=alpha_entropy)
     check_bool(
       self.name, train_alpha=train_alpha, train_alpha_entropy=train_alpha_entropy,
       value_penalty=value_penalty,
     )  # fmt: skip
-    self.alpha_max, self.train_alpha = alpha_max, train_alpha
-    self.target_divergence, self.train_alpha_entropy = target_divergence, train_alpha_entropy
-    self.value_penalty, self.warm_start = value_penalty, warm_start
+    self.train_alpha, self.train_alpha_entropy = train_alpha, train_alpha_entropy
+    self.value_penalty = value_penalty
     self.pi = self.make_actor(target_entropy)
-    self.alpha_var = self.saved._alpha_var = tf.Variable(float(alpha))
-    self.alpha_entropy_var = self.saved._alpha_entropy_var = tf.Variable(float(alpha_entropy))
+    self.alpha_var = self.saved._alpha_var = tf.Variable(alpha)
+    self.alpha_entropy_var = self.saved._alpha_entropy_var = tf.Variable(alpha_entropy)
 
   def make_updates(self) -> List[agent.Update]:
     updates = [

@@ -63,8 +63,7 @@ class Agent(BRAC):
       **common,
     )
     self._d = divergences.find(divergence_name, divergences.DUAL, self.name + '.divergence_name')
-    check_whole(self.name, 1, c_iter=c_iter)
-    self.c_iter = c_iter
+    self.c_iter = check_whole(self.name, 1, 1000, c_iter=c_iter)  # each is a part of the graph
     self.c = Critic(self.n_states, self.box.n_actions, self.units['dual critic'], self.init_rng)
     self.saved._c_net = self.c
 

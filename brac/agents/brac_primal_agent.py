@@ -1,11 +1,13 @@
 """BRAC with a divergence in its primal form, against a cloned behaviour policy."""
 
+import math
 from typing import Optional
 
 import gin
 import tensorflow as tf
 
 from brac import divergences, policy_loader
+from brac.agents.agent import MOST_ROWS
 from brac.agents.brac import BRAC
 from brac.errors import UserError, check_whole
 from brac.networks import TanhNormal
@@ -61,8 +63,9 @@ class Agent(BRAC):
     )
     name = self.name + '.'
     self._d = divergences.find(divergence_name, divergences.PRIMAL, name + 'divergence_name')
-    check_whole(self.name, 1, n_div_samples=n_div_samples)
-    self.n_div_samples = n_div_samples
+    # mmd takes n × n pairs of actions, a hundredth of the size of as many rows of hidden units.
+    most = max(1, math.isqrt(100 * MOST_ROWS // self.batch_size))
+    self.n_div_samples = check_whole(self.name, 1, most, n_div_samples=n_div_samples)
     if behavior_ckpt_file is None:
       raise UserError(
         f'{name}behavior_ckpt_file is not set: clone the behavior policy first (--agent_name=bc), '
