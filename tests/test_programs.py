@@ -1153,12 +1153,15 @@ COLLECT = [
   (['--config_dir={world}/none'], ['--config_dir {world}/none', 'no such folder']),
   (['--config_dir=no.such.module'], ['--config_dir no.such.module', 'nor a package']),
   (['--config_file=dcfg_proportions'], ['dcfg_proportions.py', 'add up to 0.9, not to 1']),
-  (['--config_file=dcfg_wrapper'], ["unknown wrapper 'gausian'", "'gaussian'?"]),
+  (
+    ['--config_file=dcfg_wrapper'],
+    ["{world}/configs/dcfg_wrapper.py: part 'randwalk': unknown wrapper 'gausian'", "'gaussian'?"],
+  ),
   (['--config_file=dcfg_ptype'], ["unknown ptype 'randwlak'", "'randwalk'?"]),
   (['--config_file=dcfg_syntax'], ['{world}/configs/dcfg_syntax.py:']),
   (['--config_file=dcfg_exits'], ['{world}/configs/dcfg_exits.py:3: ', 'SystemExit']),
   (['--config_file=dcfg_list'], ["unknown wrapper ['none']"]),
-  (['--n_samples=99999999999999'], ['out of memory']),
+  (['--n_samples=99999999999999'], ['--n_samples 99999999999999: out of memory']),
   (['--data_name='], ['--data_name is empty']),
   (['--config_file=dcfg_raises'], ['{world}/configs/dcfg_raises.py:3: ', 'AssertionError']),
   (
@@ -1166,8 +1169,14 @@ COLLECT = [
     ['{world}/policies/pendulum does not fit', '3-8-2', '3-200-200-2'],
   ),
   (
-    ['--config_dir=', '--config_file=dcfg_pure', '--policy_root_dir={world}/policies'],
-    ['no policy at {world}/policies/Pendulum-v1/agent_partial_target'],
+    [
+      *(f'--config_dir={_ROOT}/configs', '--config_file=dcfg_pure'),
+      '--policy_root_dir={world}/policies',
+    ],
+    [
+      f"{_ROOT}/configs/dcfg_pure.py: part 'pure': no policy at "
+      '{world}/policies/Pendulum-v1/agent_partial_target; brac.train_online',
+    ],
   ),
   (['--env_name=Pendulum-v9'], ["unknown environment 'Pendulum-v9'", "'Pendulum-v1'"]),
   (['--config_file=dcfg_mixture', '--n_samples=2'], ['--n_samples 2', '3 policies']),
