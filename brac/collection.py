@@ -14,6 +14,7 @@ from absl import logging
 from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError, check_number, check_whole
+from brac.networks import Box
 from brac.policies import Policy
 
 _STEPS = 20  # between two looks at the clock
@@ -54,6 +55,8 @@ def collect(
   parts = data_config.load(config_path, env_name, policy_root_dir)
   env = environments.make_batch(env_name, 1, seed)
   specs = env.observation_spec, env.action_spec
+  env.reset()  # what goes wrong at once in a stranger's environment does so before a folder is made
+  env.step(Box.of(specs[1]).means[np.newaxis])
   policies = []
   for part in parts:
     try:

@@ -429,7 +429,7 @@ def test_each_wrapper_wraps_each_policy(saved, ptype, wrapper, wrapped):
     (['load', 'agent', ['none']], r'reads \[ptype, checkpoint, wrapper, hidden_units\]'),
     ('randwalk', r'reads \[ptype, checkpoint, wrapper, hidden_units\]'),
     (None, r'reads \[ptype, checkpoint, wrapper, hidden_units\]'),
-    (['load', 'agnt', ['none'], (8,)], r'no policy at .*agnt; in .* there is: agent, .*train_online'),
+    (['load', 'agnt', ['none'], (8,)], r'no policy at .*agnt; .* there is: agent, .*train_online'),
     (['load', 'agent', ['none'], (8, 8)], r'3-8-4, asked for are 3-8-8-4'),
     (['load', 'agent', ['none'], (200, 200)], r'3-8-4, asked for are 3-200-200-4'),
     (['load', 'agent', ['none'], ()], r'3-8-4, asked for are 3-4'),
