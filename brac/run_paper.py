@@ -47,7 +47,9 @@ flags.DEFINE_integer('total_train_steps', 500000, 'Training steps of each run.',
 flags.DEFINE_integer(
   'n_train', 1000000, 'How many transitions are collected, and used.', lower_bound=1
 )
-flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
+flags.DEFINE_integer(
+  'n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1, upper_bound=10**6
+)
 flags.DEFINE_multi_string(
   'gin_bindings', [], 'Given to every training after its preset; may be given several times.'
 )

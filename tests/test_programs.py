@@ -23,7 +23,7 @@ import pytest
 import tensorflow as tf
 from test_checkpoints import small_disk  # noqa: F401 - a fixture
 
-from brac import checkpoints, rng, runs, training
+from brac import checkpoints, programs, rng, runs, training
 from brac.dataset import CUT_OFF, Dataset, load
 from brac.errors import UserError
 from brac.networks import Actor, Box
@@ -1127,8 +1127,29 @@ OFFLINE = [
   (['--agent_name=bcq', *gin('bcq_agent.Agent.n_action_samples=0')], ['n_action_samples', '0']),
   # Folders.
   (['--root_dir={world}/file'], ['{world}/file']),
+  (['--sub_dir=.'], ["--sub_dir is the name of a folder within another, not '.'"]),
+  (['--data_name=../randwalk'], ["--data_name is the name of a folder within another"]),
+  (['--data_name={world}/data'], ["--data_name is the name of a folder within another"]),
+  ([f'--sub_dir={"x" * 300}'], ['--sub_dir', 'longer than 255']),
+  (['--sub_dir=l\udcff'], ['--sub_dir', "'l\\udcff'", 'UTF-8']),
+  (['--data_root_dir='], ['--data_root_dir is empty']),
+  (['--n_eval_episodes=100000000000'], ['--n_eval_episodes=100000000000']),
   (['--root_dir={world}/lr=[1e-3]'], ['{world}/lr=[1e-3]', '* ? [ ]']),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize('path', ['$NO_SUCH/x', 'a/${NO_SUCH}', '$HOME/x', '~no_such_user/x'])
+def test_a_folder_that_cannot_be_expanded_is_an_error(monkeypatch, path):
+  monkeypatch.delenv('HOME')
+  with pytest.raises(UserError, match=f'^folder {re.escape(path)}: .* stands for nothing'):
+    programs.folder(path)
+
+
+def test_a_folder_may_have_signs_that_stand_for_nothing(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  assert programs.folder('$HOME/a$') == programs.folder('~/a$') == '/home/me/a$'
+  assert programs.folder('./~x') == './~x' and programs.folder(None) is None
+
 
 # What is given to train_online.
 ONLINE = [
@@ -1163,6 +1184,8 @@ COLLECT = [
   (['--config_file=dcfg_list'], ["unknown wrapper ['none']"]),
   (['--n_samples=99999999999999'], ['--n_samples 99999999999999: out of memory']),
   (['--data_name='], ['--data_name is empty']),
+  (['--config_dir='], ['--config_dir is empty']),
+  (['--policy_root_dir='], ['--policy_root_dir is empty']),
   (['--config_file=dcfg_raises'], ['{world}/configs/dcfg_raises.py:3: ', 'AssertionError']),
   (
     ['--config_file=dcfg_units', '--policy_root_dir={world}/policies'],
