@@ -82,8 +82,8 @@ def run(main: Callable[[], None], tensorflow: bool = True) -> NoReturn:
     sys.exit(_say(name, error))
   except MemoryError as error:
     sys.exit(_say(name, f'out of memory: {error}'))
-  except OSError as error:
-    sys.exit(_say(name, f'{error.strerror or error}: {error.filename}'))
+  except OSError as error:  # gin, where it has come by, keeps the text and not its parts
+    sys.exit(_say(name, re.sub(r'^\[Errno \d+\] ', '', str(error))))
   sys.exit(0)
 
 

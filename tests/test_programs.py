@@ -1126,7 +1126,7 @@ OFFLINE = [
   (['--agent_name=brac_dual', *gin('brac_dual_agent.Agent.c_iter=0')], ['c_iter', '0']),
   (['--agent_name=bcq', *gin('bcq_agent.Agent.n_action_samples=0')], ['n_action_samples', '0']),
   # Folders.
-  (['--root_dir={world}/file'], ['{world}/file']),
+  (['--root_dir={world}/file'], ["train_offline: Not a directory: '{world}/file/Pendulum-v1'"]),
   (['--sub_dir=.'], ["--sub_dir is the name of a folder within another, not '.'"]),
   (['--data_name=../randwalk'], ["--data_name is the name of a folder within another"]),
   (['--data_name={world}/data'], ["--data_name is the name of a folder within another"]),
