@@ -55,7 +55,7 @@ def find(config_dir: Optional[str], config_file: str) -> str:
       with _without_bytecode():
         package = importlib.import_module(config_dir)
       folder = list(package.__path__)[0]
-    except Exception as error:  # a user's package may raise anything
+    except (Exception, SystemExit) as error:  # a user's package may raise anything
       if isinstance(error, ModuleNotFoundError) and config_dir.startswith(str(error.name)):
         error = 'no such folder, nor a package of that name'
       elif isinstance(error, (AttributeError, TypeError, ValueError)):

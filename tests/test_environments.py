@@ -15,7 +15,7 @@ from gym.wrappers import TimeLimit
 from tf_agents.environments import suite_gym
 from tf_agents.trajectories import time_step as ts
 
-from brac import environments
+from brac import collection, environments
 from brac.environments import GOES_ON, TERMINAL, TIME_LIMIT, make_batch, row_seeds
 from brac.errors import UserError
 
@@ -604,6 +604,15 @@ def test_what_goes_wrong_in_an_environment_is_one_line_with_its_name(number):
 
   name = f'TestFault{number}-v0'
   assert_user_error([f'{name} {list(FAULTS.values())[number]}'], take_a_step)
+
+
+def test_a_collection_in_an_environment_that_fails_makes_no_folder(tmp_path):
+  given = (str(tmp_path / 'data'), f'TestFault{list(FAULTS).index("step")}-v0', str(tmp_path))
+  (tmp_path / 'dcfg_r.py').write_text(
+    "get_data_config = lambda *_: [['r', ['randwalk', '', ['none'], ()], 1.0]]"
+  )
+  assert_user_error(['cannot be stepped'], collection.collect, *given, 'dcfg_r', None, 10, 1, 0)
+  assert os.listdir(tmp_path) == ['dcfg_r.py']
 
 
 def test_negative_seed():
