@@ -611,7 +611,8 @@ def test_a_collection_in_an_environment_that_fails_makes_no_folder(tmp_path):
   (tmp_path / 'dcfg_r.py').write_text(
     "get_data_config = lambda *_: [['r', ['randwalk', '', ['none'], ()], 1.0]]"
   )
-  assert_user_error(['cannot be stepped'], collection.collect, *given, 'dcfg_r', None, 10, 1, 0)
+  collect = collection.collect.__wrapped__  # to whose errors gin adds lines
+  assert_user_error(['cannot be stepped'], collect, *given, 'dcfg_r', None, 10, 1, 0)
   assert os.listdir(tmp_path) == ['dcfg_r.py']
 
 
