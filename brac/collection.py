@@ -14,6 +14,7 @@ from absl import logging
 from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError, check_number, check_whole
+from brac.networks import Box
 from brac.policies import Policy
 
 _STEPS = 20  # between two looks at the clock
@@ -50,10 +51,18 @@ def collect(
   check_whole('collect', 1, n_envs=n_envs)
   check_number('collect', 0, save_minutes=save_minutes)
   path, unfinished = os.path.join(data_dir, 'data'), os.path.join(data_dir, 'data_unfinished')
-  parts = data_config.load(config_dir, config_file, env_name, policy_root_dir)
+  config_path = data_config.find(config_dir, config_file)
+  parts = data_config.load(config_path, env_name, policy_root_dir)
   env = environments.make_batch(env_name, 1, seed)
   specs = env.observation_spec, env.action_spec
-  policies = [policy_loader.load_policy(part.policy_cfg, *specs, seed) for part in parts]
+  env.reset()  # what goes wrong at once in a stranger's environment does so before a folder is made
+  env.step(Box.of(specs[1]).means[np.newaxis])
+  policies = []
+  for part in parts:
+    try:
+      policies.append(policy_loader.load_policy(part.policy_cfg, *specs, seed))
+    except UserError as error:
+      raise UserError(f'{config_path}: part {part.name!r}: {error}') from error
   edges = np.rint(np.cumsum([0] + [part.proportion for part in parts]) * n_samples).astype(int)
   if (np.diff(edges) == 0).any():
     raise UserError(
@@ -64,7 +73,10 @@ def collect(
     policies=[_fingerprint(policy) for policy in policies],
   )  # fmt: skip
 
-  rows = Transitions.zeros(n_samples, specs[0].shape[0], specs[1].shape[0])
+  try:
+    rows = Transitions.zeros(n_samples, specs[0].shape[0], specs[1].shape[0])
+  except MemoryError as error:
+    raise UserError(f'--n_samples {n_samples}: out of memory: {error}') from error
   _lock = runs.lock(data_dir)
   if checkpoints.recover(path):
     changes = settings.changes(path)

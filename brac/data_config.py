@@ -4,13 +4,14 @@ A data config is a Python file with a function `get_data_config(env_name, policy
 that returns a list of `[name, policy_cfg, proportion]`; `policy_loader` has the `policy_cfg`s.
 """
 
+import contextlib
 import difflib
 import importlib
 import importlib.util
 import os
 import sys
 import traceback
-from typing import List, NamedTuple, Optional
+from typing import Iterator, List, NamedTuple, Optional
 
 from brac.errors import UserError
 
@@ -37,53 +38,24 @@ def shipped_policy(env_name: str, policy_root_dir: Optional[str] = None) -> str:
   return os.path.join(os.path.expanduser(root), env_name, 'agent_partial_target')
 
 
-def load(
-  config_dir: Optional[str], config_file: str, env_name: str, policy_root_dir: Optional[str]
-) -> List[Part]:
-  """Reads a data config.
+def find(config_dir: Optional[str], config_file: str) -> str:
+  """The path of a data config.
 
   Args:
     config_dir: a folder or a dotted module name; the project's `configs` by default.
     config_file: the module's name, with or without `.py`.
-    env_name: given to the config.
-    policy_root_dir: given to the config.
 
   Raises:
-    UserError: there is none, it fails, or what it returns does not read as it should.
+    UserError: there is none.
   """
-  module = _load_module(
-    config_dir, config_file[:-3] if config_file.endswith('.py') else config_file
-  )
-  where = module.__file__
-  if not hasattr(module, 'get_data_config'):
-    raise UserError(f'{where} has no function get_data_config(env_name, policy_root_dir)')
-  try:
-    lines = module.get_data_config(env_name, policy_root_dir)
-  except (Exception, SystemExit) as error:  # a user's function may raise anything
-    raise UserError(_own_line(where, error)) from error
-  parts = []
-  for line in lines if isinstance(lines, (list, tuple)) else [lines]:
-    if not isinstance(line, (list, tuple)) or len(line) != 3:
-      raise UserError(f'{where}: a line reads [name, policy_cfg, proportion], not {line!r}')
-    parts.append(Part(*line))
-    share = parts[-1].proportion
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-      raise UserError(
-        f'{where}: the proportion of {line[0]!r} is above 0 and at most 1, not {share!r}'
-      )
-  total = sum(part.proportion for part in parts)
-  if abs(total - 1) > 1e-6:
-    raise UserError(f'{where}: the proportions add up to {total:g}, not to 1')
-  return parts
-
-
-def _load_module(config_dir: Optional[str], name: str):
+  name = config_file[:-3] if config_file.endswith('.py') else config_file
   folder = os.path.expanduser(config_dir or project_folder('configs'))
   if not os.path.isdir(folder):
     try:
-      package = importlib.import_module(config_dir)
+      with _without_bytecode():
+        package = importlib.import_module(config_dir)
       folder = list(package.__path__)[0]
-    except Exception as error:  # a user's package may raise anything
+    except (Exception, SystemExit) as error:  # a user's package may raise anything
       if isinstance(error, ModuleNotFoundError) and config_dir.startswith(str(error.name)):
         error = 'no such folder, nor a package of that name'
       elif isinstance(error, (AttributeError, TypeError, ValueError)):
@@ -91,27 +63,75 @@ def _load_module(config_dir: Optional[str], name: str):
       raise UserError(f'--config_dir {config_dir}: {error}') from None
   path = os.path.join(folder, name + '.py')
   if not os.path.isfile(path):
-    there = sorted(
-      f[:-3] for f in os.listdir(folder) if f.startswith('dcfg_') and f.endswith('.py')
-    )
+    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    there = [f[:-3] for f in files if f.startswith('dcfg_') and f.endswith('.py')]
     near = difflib.get_close_matches(name, there, 1, 0)
     hint = f'; did you mean {near[0]!r}?' if near else ''
-    raise UserError(f'no data config {path}; there are {", ".join(there) or "none"}{hint}')
-  spec = importlib.util.spec_from_file_location(name, path)
+    but = ', but a folder' if os.path.isdir(path) else ''
+    raise UserError(f'no data config {path}{but}; there are {", ".join(there) or "none"}{hint}')
+  return path
+
+
+def load(path: str, env_name: str, policy_root_dir: Optional[str]) -> List[Part]:
+  """Reads the data config that `find` found.
+
+  Args:
+    path: the file.
+    env_name: given to the config.
+    policy_root_dir: given to the config.
+
+  Raises:
+    UserError: it fails, or what it returns does not read as it should.
+  """
+  folder, name = os.path.split(path)
+  spec = importlib.util.spec_from_file_location(name[:-3], path)
   module = importlib.util.module_from_spec(spec)
   sys.path.insert(0, folder)  # a data config may import what stands beside it
   try:
-    spec.loader.exec_module(module)
-  except (Exception, SystemExit) as error:  # a user's file may raise anything
+    with _without_bytecode():
+      spec.loader.exec_module(module)
+      if not hasattr(module, 'get_data_config'):
+        raise UserError(f'{path} has no function get_data_config(env_name, policy_root_dir)')
+      lines = module.get_data_config(env_name, policy_root_dir)
+  except (UserError, KeyboardInterrupt):
+    raise
+  except BaseException as error:  # a user's file may raise anything
     raise UserError(_own_line(path, error)) from error
   finally:
     sys.path.remove(folder)
-  return module
+  if not isinstance(lines, (list, tuple)) or not lines:
+    raise UserError(
+      f'{path}: get_data_config returns a list of [name, policy_cfg, proportion], not {lines!r}'
+    )
+  parts = []
+  for line in lines:
+    if not isinstance(line, (list, tuple)) or len(line) != 3:
+      raise UserError(f'{path}: a line reads [name, policy_cfg, proportion], not {line!r}')
+    parts.append(Part(*line))
+    name, _, share = parts[-1]
+    if not isinstance(name, str) or not name:
+      raise UserError(f'{path}: the name of a part is a text, not {name!r}')
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+      raise UserError(f'{path}: the proportion of {name!r} is above 0 and at most 1, not {share!r}')
+  total = sum(part.proportion for part in parts)
+  if abs(total - 1) > 1e-6:
+    raise UserError(f'{path}: the proportions add up to {total:g}, not to 1')
+  return parts
+
+
+@contextlib.contextmanager
+def _without_bytecode() -> Iterator[None]:
+  """Leaves no __pycache__ in a user's folder."""
+  before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+  try:
+    yield
+  finally:
+    sys.dont_write_bytecode = before
 
 
 def _own_line(path: str, error: BaseException) -> str:
   """An error of a user's file, with the line of that file that it comes from."""
-  if isinstance(error, SyntaxError):
+  if isinstance(error, SyntaxError) and error.filename:
     return f'{error.filename}:{error.lineno}: {error.msg}: {(error.text or "").strip()}'
   frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
   where = f'{path}:{frames[-1].lineno}: {frames[-1].line}: ' if frames else f'{path}: '

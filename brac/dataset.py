@@ -1,7 +1,7 @@
 """Transitions as the agents read them: a ring of rows in TensorFlow variables."""
 
 import zlib
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -139,6 +139,14 @@ def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transi
     logging.warning('n_train is %d, %s has %d transitions: all of them are used', n, path, size)
     n = size
   if block:
+    if block >= size:
+      logging.warning(
+        'train_eval_offline.shuffle_steps is %d, %s has %d transitions: they are one block, whose '
+        'order stays as it is',
+        block,
+        path,
+        size,
+      )
     order = shuffled_blocks(size, block, seed)[:n]
     return Transitions(*(values[order] for values in rows))
   if n < size:
@@ -159,44 +167,63 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
       discounts or ends of episodes that are none.
   """
   reader = checkpoints.Reader(path, 'dataset')
-  size = reader.read('data/_current_size')
-  if np.shape(size) or np.asarray(size).dtype.kind not in 'iu':
-    raise UserError(f'dataset {path}: data/_current_size is no whole number, but {size!r}')
-  if size <= 0:
-    raise UserError(f'dataset {path} is empty: data/_current_size is {size}')
-  for key, want in (('_s1', n_states), ('_s2', n_states), ('_a1', n_actions), ('_a2', n_actions)):
-    shape = reader.shapes.get('data/' + key)
-    if shape is None or len(shape) != 2 or shape[1] != want:
+  size = _size(reader)
+  widths = {'s1': [n_states], 's2': [n_states], 'a1': [n_actions], 'a2': [n_actions]}
+  for name, width in widths.items():
+    shape = reader.shapes.get(f'data/_{name}')
+    if shape is not None and (len(shape) != 2 or shape[1:] != width):
       raise UserError(
-        f'dataset {path} is not of this environment: its {key} is {shape}, the environment has '
+        f'dataset {path} is not of this environment: its _{name} is {shape}, the environment has '
         f'{n_states} states and {n_actions} actions'
       )
-  fields = {}
-  for name in Transitions._fields:
-    if name == 'end' and 'data/_end' not in reader.shapes:
-      fields[name] = np.full(size, UNKNOWN, np.int8)
-      continue
-    values = reader.read('data/_' + name)[:size]
-    if values.ndim != (2 if name in ('s1', 'a1', 's2', 'a2') else 1):
-      raise UserError(f'dataset {path}: _{name} is of shape {list(values.shape)}')
-    if len(values) != size:
-      raise UserError(f'dataset {path}: _{name} has {len(values)} rows, _current_size is {size}')
-    if values.dtype.kind not in 'fiu':
-      raise UserError(f'dataset {path}: _{name} holds no numbers')
+  fields = {name: _field(reader, name, [size, *widths.get(name, ())]) for name in _STORED}
+  if 'data/_end' in reader.shapes:
+    return Transitions(**fields, end=_field(reader, 'end', [size]))
+  return Transitions(**fields, end=np.full(size, UNKNOWN, np.int8))
+
+
+_STORED = Transitions._fields[:-1]  # published datasets have no `_end`
+
+
+def _size(reader: checkpoints.Reader) -> int:
+  """How many transitions a dataset holds; raises UserError where that is no number above 0."""
+  size = reader.read('data/_current_size')
+  if np.shape(size) or np.asarray(size).dtype.kind not in 'iu':
+    raise UserError(f'dataset {reader.path}: data/_current_size is no whole number, but {size!r}')
+  if size <= 0:
+    raise UserError(f'dataset {reader.path} is empty: data/_current_size is {size}')
+  return int(size)
+
+
+def _field(reader: checkpoints.Reader, name: str, want: List[int]) -> np.ndarray:
+  """A field of `Transitions`, of the shape `want`, in the type that it has there.
+
+  Raises:
+    UserError: it is not there, of another shape, or holds what it may not.
+  """
+  what, values = f'dataset {reader.path}: _{name}', reader.read(f'data/_{name}')
+  shape = list(np.shape(values))
+  if len(shape) != len(want) or shape[1:] != want[1:]:
+    raise UserError(f'{what} is of shape {shape}, not {want}')
+  if shape[0] < want[0]:
+    raise UserError(f'{what} has {shape[0]} rows, _current_size is {want[0]}')
+  values = values[: want[0]]
+  if values.dtype.kind not in 'fiu':
+    raise UserError(f'{what} holds no numbers')
+  if name == 'end':  # before the cast, which would make codes of other numbers
+    bad, wrong = ~np.isin(values, range(UNKNOWN + 1)), f'not in [{GOES_ON}, {UNKNOWN}]'
+  else:
     with np.errstate(over='ignore'):  # what becomes infinite is said below
-      values = values.astype(np.int8 if name == 'end' else np.float32, copy=False)
-    bad = ~np.isfinite(values)
-    wrong = 'not finite'
+      values = values.astype(np.float32, copy=False)
+    bad, wrong = ~np.isfinite(values), 'not finite'
     if name == 'discount' and not bad.any():
       bad, wrong = (values < 0) | (values > 1), 'not in [0, 1]'
-    elif name == 'end':
-      bad, wrong = (values < GOES_ON) | (values > UNKNOWN), f'not in [{GOES_ON}, {UNKNOWN}]'
-    if bad.any():
-      row = int(np.argwhere(bad)[0][0])
-      n_bad = np.count_nonzero(bad)
-      raise UserError(f'dataset {path}: {n_bad} numbers of _{name} are {wrong}, first in row {row}')
-    fields[name] = values
-  return Transitions(**fields)
+  if bad.any():
+    row, n_bad = int(np.argwhere(bad)[0][0]), np.count_nonzero(bad)
+    raise UserError(
+      f'dataset {reader.path}: {n_bad} numbers of _{name} are {wrong}, first in row {row}'
+    )
+  return values.astype(np.int8, copy=False) if name == 'end' else values
 
 
 # What may be done about actions outside of the environment's box.
@@ -251,13 +278,13 @@ def episodes(path: str) -> Tuple[np.ndarray, np.ndarray]:
   None where it does not tell them.
 
   Raises:
-    UserError: there is no dataset.
+    UserError: there is no dataset, or one that `load` would not take.
   """
   reader = checkpoints.Reader(path, 'dataset')
   if 'data/_end' not in reader.shapes:
     return np.zeros(0), np.zeros(0, int)
-  size = int(reader.read('data/_current_size'))
-  end, reward = reader.read('data/_end')[:size], reader.read('data/_reward')[:size]
+  size = _size(reader)
+  end, reward = _field(reader, 'end', [size]), _field(reader, 'reward', [size])
   lasts = np.flatnonzero(end != GOES_ON)
   returns = np.diff(np.cumsum(reward, dtype=np.float64)[lasts], prepend=0.0)
   whole = np.isin(end[lasts], (TERMINAL, TIME_LIMIT))

@@ -8,6 +8,7 @@ imported, `gym.make` and tf_agents' `suite_gym.load`. Any other id runs as gym m
 """
 
 import concurrent.futures
+import contextlib
 import copy
 import copyreg
 import difflib
@@ -16,7 +17,7 @@ import inspect
 import os
 import pickle
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional, Union
 from xml.etree import ElementTree
 
@@ -558,10 +559,8 @@ class BatchEnvironment:
     Raises:
       UserError: the environment cannot be saved, or (when set) the state is of another batch.
     """
-    try:
+    with _blaming(f'{self._env_name} cannot be saved'):
       once = pickle.dumps((self._identity(), self._elapsed, self._get_rows()))
-    except Exception as error:  # a stranger's environment may hold anything
-      raise UserError(f'{self._env_name} cannot be saved: {_first_line(error)}') from error
     # A pickle also tells which equal parts are one object. Loading settles that, so that a batch
     # that was restored and one that never stopped give the same bytes.
     return pickle.dumps(pickle.loads(once))
@@ -664,7 +663,8 @@ class GymBatch(BatchEnvironment):
     self._notes: list[Optional[tuple[Any, list[list[float]]]]] = [None] * n
 
   def _reset(self, rows):
-    return np.stack([self._reset_row(row) for row in rows])
+    with _blaming(f'{self._env_name} cannot be reset'):
+      return self._checked([self._reset_row(row) for row in rows])
 
   def _reset_row(self, row: int) -> np.ndarray:
     env, seed = self._envs[row], self._seeds[row]
@@ -681,16 +681,24 @@ class GymBatch(BatchEnvironment):
 
   def _step(self, actions, rows):
     observations, rewards, ends = [], [], []
-    for row, action in zip(rows, actions.astype(np.float32)):
-      observation, reward, done, info = self._envs[row].step(action)
-      if self._replays:
-        self._notes[row][1].append(action.tolist())
-      observations.append(observation)
-      rewards.append(float(reward))
-      # An environment that counts for itself says so as gym's wrapper does.
-      end = TIME_LIMIT if info.get('TimeLimit.truncated', False) else TERMINAL
-      ends.append(end if done else GOES_ON)
-    return np.stack(observations), np.array(rewards), np.array(ends)
+    with _blaming(f'{self._env_name} cannot be stepped'):
+      for row, action in zip(rows, actions.astype(np.float32)):
+        observation, reward, done, info = self._envs[row].step(action)
+        if self._replays:
+          self._notes[row][1].append(action.tolist())
+        observations.append(observation)
+        rewards.append(float(reward))
+        # An environment that counts for itself says so as gym's wrapper does.
+        end = TIME_LIMIT if info.get('TimeLimit.truncated', False) else TERMINAL
+        ends.append(end if done else GOES_ON)
+      return self._checked(observations), _finite(rewards, 'a reward'), np.array(ends)
+
+  def _checked(self, observations: Sequence[np.ndarray]) -> np.ndarray:
+    stacked = np.stack(observations)
+    if stacked.shape[1:] != self.observation_spec.shape:
+      shapes = f'{list(stacked.shape[1:])}, not {list(self.observation_spec.shape)}'
+      raise ValueError(f'it gave observations of shape {shapes}')
+    return _finite(stacked, 'an observation')
 
   def _get_rows(self):
     return self._seeds, self._notes if self._replays else self._envs
@@ -714,19 +722,33 @@ class GymBatch(BatchEnvironment):
       self._step(np.array([action], np.float32), [row])
 
 
+def _finite(values: Sequence, what: str) -> np.ndarray:
+  """The values as float32, in which datasets have them; raises where one is not finite there."""
+  with np.errstate(over='ignore'):
+    values = np.asarray(values).astype(np.float32)
+  if not np.isfinite(values).all():
+    raise ValueError(f'it gave {what} that is not finite')
+  return values
+
+
+@contextlib.contextmanager
+def _blaming(what: str) -> Iterator[None]:
+  """Makes one line that begins with `what` of anything that a stranger's code raises."""
+  try:
+    yield
+  except (Exception, SystemExit) as error:
+    first = str(error).strip().split('\n')[0]
+    kind = '' if type(error) is ValueError else type(error).__name__  # which says little
+    raise UserError(': '.join(filter(None, (what, kind, first)))) from error
+
+
 def _make_gym(spec: gym.envs.registration.EnvSpec) -> gym.Env:
   """Makes one environment, or says in one line why that cannot be done here."""
-  try:
+  with _blaming(f'{spec.id} cannot be made here'):
     for module, package in _NEEDED_PACKAGES.items():
       if str(spec.entry_point).startswith(module):
         importlib.import_module(package)
     return spec.make()
-  except Exception as error:  # a stranger's constructor may raise anything
-    raise UserError(f'{spec.id} cannot be made here: {_first_line(error)}') from error
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _check_boxes(env_name: str, observations: gym.Space, actions: gym.Space) -> None:
@@ -738,8 +760,12 @@ def _check_boxes(env_name: str, observations: gym.Space, actions: gym.Space) -> 
     or len(actions.shape) != 1
     or actions.dtype.kind != 'f'
     or not actions.is_bounded()
+    or not actions.shape[0]
+    or not (actions.low < actions.high).all()
   ):
-    raise UserError(f'{env_name} acts in a {actions}; needed is a flat Box of floats with bounds')
+    raise UserError(
+      f'{env_name} acts in a {actions}; needed is a flat Box of floats with bounds, low below high'
+    )
 
 
 def make_batch(
@@ -769,6 +795,10 @@ def make_batch(
 
 
 def _find_spec(env_name: str) -> gym.envs.registration.EnvSpec:
+  module, colon, _ = env_name.partition(':')
+  if colon:  # gym imports it too, but says less where it fails
+    with _blaming(f'unknown environment {env_name!r}'):
+      importlib.import_module(module)
   try:
     spec = gym.spec(env_name)
   except gym.error.Error:

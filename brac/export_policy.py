@@ -22,11 +22,12 @@ def main() -> None:
   import tensorflow as tf
   from tf_agents.policies import policy_saver
 
-  from brac import environments, policies, policy_loader
+  from brac import checkpoints, environments, policies, policy_loader
   from brac.errors import UserError
   from brac.networks import Box
 
   output_dir = programs.folder(FLAGS.output_dir)
+  checkpoints.check_path(output_dir)  # a SavedModel keeps its variables as a checkpoint
   if os.path.exists(output_dir):
     raise UserError(f'--output_dir {output_dir} is there already')
   env = environments.make_batch(FLAGS.env_name, 1, seed=0)

@@ -74,8 +74,8 @@ def read(root: str) -> Dict[str, Entry]:
       entries = {k: Entry(**entry) for k, entry in json.load(f)['policies'].items()}
     for entry in entries.values():
       for how in ('mode', 'sample'):
-        float(entry.returns[how]['mean']), float(entry.returns[how]['std'])
-      dict(entry.sha256)
+        entry.returns[how]['mean'] + entry.returns[how]['std'] + 0.0
+      entry.sha256.items()
   except (ValueError, KeyError, TypeError, AttributeError) as e:
     raise UserError(f'{path} does not read as a manifest: {e!r}') from e
   return entries
@@ -227,7 +227,7 @@ def ship(source: str, root: str, command: str, commit: str) -> None:
   """
   from brac import checkpoints
 
-  place = place_of(source, root)
+  entries, place = read(root), place_of(source, root)
   path, name = os.path.join(root, place), os.path.basename(place)
   if name not in _KEPT:
     raise UserError(f'--ship {source}: an {" or ".join(_KEPT)} is shipped')
@@ -257,7 +257,7 @@ def ship(source: str, root: str, command: str, commit: str) -> None:
     if is_results or re.fullmatch(re.escape(name) + r'\.(index|data-\d{5}-of-\d{5})', file):
       names.append(file)
   sha256 = {file: _sha256(os.path.join(folder, file)) for file in names}
-  write(root, {**read(root), place: Entry(command, commit, seed, returns, sha256)})
+  write(root, {**entries, place: Entry(command, commit, seed, returns, sha256)})
   print(f'{path}: {_returns(returns)}')
 
 

@@ -35,12 +35,17 @@ def load_actor(
   Raises:
     UserError: there is none, it is not for such states and actions, or not of the units asked for.
   """
-  if not isinstance(path, str):
+  if not isinstance(path, str) or not path:
     raise UserError(f'the {what} is the path of a checkpoint, not {path!r}')
-  path = os.path.expandvars(os.path.expanduser(path))
+  path = _expanded(path)
   layers = checkpoints.Reader(path, what).layers('policy/_layers')
   if not layers:
     raise UserError(f'{what} {path} holds no policy: it has no policy/_layers/0/kernel')
+  for i, kernel in enumerate(layers):
+    if len(kernel) != 2:
+      raise UserError(
+        f'{what} {path} is no policy of dense layers: its policy/_layers/{i}/kernel is {kernel}'
+      )
   there = (layers[0][0], *(n_out for _, n_out in layers))
   units = [n_out for _, n_out in layers[:-1]] if units is None else units
   here = (n_states, *units, 2 * box.n_actions)
@@ -52,6 +57,10 @@ def load_actor(
   actor = Actor(n_states, units, box, Rng(0, INIT))
   checkpoints.restore(path, what, policy=actor)
   return actor
+
+
+def _expanded(path: str) -> str:
+  return os.path.expandvars(os.path.expanduser(path))
 
 
 def _sizes(sizes: Sequence[int]) -> str:
@@ -66,16 +75,20 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
   """
   try:
     ptype, path, wrapper, units = config
-    wrapper_name, *numbers = wrapper
   except (TypeError, ValueError):
     raise UserError(
       f'a policy config reads [ptype, checkpoint, wrapper, hidden_units], not {config!r}'
     ) from None
+  if not isinstance(wrapper, (tuple, list)) or not wrapper:
+    raise UserError(
+      f"a wrapper in a policy config is a list such as ['none'] or ['eps', 0.1], not {wrapper!r}"
+    )
+  wrapper_name, *numbers = wrapper
   if not isinstance(units, (tuple, list)) or not all(type(n) is int and n > 0 for n in units):
     raise UserError(
       f'hidden_units in a policy config are numbers of units such as (200, 200), not {units!r}'
     )
-  if ptype == 'load' and not isinstance(path, str):
+  if ptype == 'load' and not (isinstance(path, str) and path):
     raise UserError(f'the checkpoint in a policy config is a path, not {path!r}')
   specs = observation_spec, action_spec
   n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
@@ -84,7 +97,15 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
   elif ptype == 'randinit':
     policy = policies.ActorPolicy(*specs, Actor(n_states, units, box, Rng(seed, INIT)))
   elif ptype == 'load':
-    policy = policies.ActorPolicy(*specs, load_actor(path, n_states, box, 'policy', units))
+    try:
+      actor = load_actor(path, n_states, box, 'policy', units)
+    except UserError as error:
+      if checkpoints.exists(_expanded(path)):
+        raise
+      raise UserError(
+        f'{error}; brac.train_online makes policies, and --policy_root_dir says where they are'
+      ) from None
+    policy = policies.ActorPolicy(*specs, actor)
   else:
     raise UserError(f'unknown ptype {ptype!r} in a policy config{_nearest(ptype, PTYPES)}')
   if not isinstance(wrapper_name, str) or wrapper_name not in WRAPPERS:
@@ -92,7 +113,8 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
       f'unknown wrapper {wrapper_name!r} in a policy config{_nearest(wrapper_name, WRAPPERS)}'
     )
   if len(numbers) != WRAPPERS[wrapper_name] or not all(
-    isinstance(x, (int, float)) and 0 <= x < float('inf') for x in numbers
+    isinstance(x, (int, float)) and not isinstance(x, bool) and 0 <= x < float('inf')
+    for x in numbers
   ):
     raise UserError(
       f'wrapper {wrapper!r} in a policy config: {wrapper_name!r} takes '

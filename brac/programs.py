@@ -30,7 +30,9 @@ def define_run_flags() -> None:
   flags.DEFINE_integer(
     'seed', 0, 'Seeds everything that draws a random number.', lower_bound=0, upper_bound=2**59
   )
-  flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
+  flags.DEFINE_integer(
+    'n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1, upper_bound=10**6
+  )
   flags.DEFINE_multi_string(
     'gin_file',
     [],
@@ -63,9 +65,7 @@ def run(
     rest = FLAGS(sys.argv)[1:]
     if rest:
       raise UserError(f'{rest[0]!r} is no flag; flags read --name=value')
-    for flag in ('root_dir', 'data_name', 'output_dir'):  # where things are written
-      if flag in FLAGS and FLAGS[flag].value == '':
-        raise UserError(f'--{flag} is empty: it names a folder')
+    _check_paths()
     if not tensorflow:
       main()
       sys.exit(0)
@@ -97,8 +97,8 @@ def run(
     sys.exit(_say(name, error))
   except MemoryError as error:
     sys.exit(_say(name, f'out of memory: {error}'))
-  except OSError as error:
-    sys.exit(_say(name, f'{error.strerror or error}: {error.filename}'))
+  except OSError as error:  # gin, where it has come by, keeps the text and not its parts
+    sys.exit(_say(name, re.sub(r'^\[Errno \d+\] ', '', str(error))))
   sys.exit(0)
 
 
@@ -327,17 +327,46 @@ def _nearest(name: str, names: Iterable[str]) -> str:
   return f'; did you mean {near[0]!r}?' if near else ''
 
 
+# Flags that name a file or a folder, anywhere.
+_PATHS = (
+  *('root_dir', 'data_root_dir', 'policy_root_dir', 'config_dir', 'output_dir', 'data_sub_dir'),
+  *('data_file_name', 'checkpoint', 'ship'),
+)
+# Those that name a folder within another.
+_NAMES = ('sub_dir', 'data_name')
+
+
+def _check_paths() -> None:
+  """Raises UserError where a flag's path cannot be one, before anything is made."""
+  for flag in (*_PATHS, *_NAMES):
+    path = FLAGS[flag].value if flag in FLAGS else None
+    if path is None:
+      continue
+    if not path:
+      raise UserError(f'--{flag} is empty: it names a folder or a file')
+    try:
+      names = path.encode().split(b'/')
+    except UnicodeEncodeError:
+      raise UserError(f'--{flag} {path!r} is not in UTF-8') from None
+    if max(map(len, names)) > 255:
+      raise UserError(f'--{flag} {path}: a name in it is longer than 255 bytes')
+    if flag in _NAMES and (os.path.isabs(path) or {b'.', b'..'} & set(names)):
+      raise UserError(f'--{flag} is the name of a folder within another, not {path!r}')
+
+
 def folder(path: Optional[str]) -> Optional[str]:
-  """A folder that a flag names, with what `~` and `$HOME` stand for."""
-  return path and os.path.expandvars(os.path.expanduser(path))
+  """A folder that a flag names, with what `~` and `$HOME` stand for.
+
+  Raises:
+    UserError: they stand for nothing here.
+  """
+  expanded = path and os.path.expandvars(os.path.expanduser(path))
+  left = path and re.search(r'^~[^/]*|\$(\w+|\{[^}]*\})', expanded, re.ASCII)
+  if left:
+    raise UserError(f'folder {path}: {left[0]} stands for nothing here; write out what is meant')
+  return expanded
 
 
 def sub_dir(name: str) -> str:
-  """The `--sub_dir`; `auto` stands for the present date and time.
-
-  Raises:
-    UserError: it leads out of the folder that it is to be in.
-  """
-  if not name or os.path.isabs(name) or os.pardir in name.split(os.sep):
-    raise UserError(f'--sub_dir is the name of a folder, or auto, not {name!r}')
+  """The `--sub_dir`; `auto` stands for the present date and time."""
   return datetime.datetime.now().strftime('%Y-%m-%d-%H-%M-%S') if name == 'auto' else name

@@ -400,7 +400,7 @@ def load_behavior(
       from brac import checkpoints
 
       try:
-        if checkpoints.exists(path):
+        if place not in kept or checkpoints.exists(path):
           kept[place] = measure_behavior(path)
       except UserError as error:
         notes.append(str(error))

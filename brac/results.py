@@ -33,7 +33,7 @@ def read_progress(folder: str) -> Optional[Tuple[int, int]]:
     return int(progress['step']), int(progress['total_train_steps'])
   except FileNotFoundError:
     return None
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
     raise ValueError(f'{PROGRESS} cannot be read') from error
 
 
@@ -101,8 +101,10 @@ def _places(folder: str, place: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ..
 
 
 def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
+  # A name that is not UTF-8 could not be printed or written.
+  readable, *place = (os.fsencode(x).decode(errors='backslashreplace') for x in (folder, *place))
   agent, sub_dir, seed = (*place[3:], '', '')[:3]
-  run = Run(folder, *place[:3], agent if sub_dir in ('0', '') else f'{agent} {sub_dir}', seed)
+  run = Run(readable, *place[:3], agent if sub_dir in ('0', '') else f'{agent} {sub_dir}', seed)
   if not seed:
     return run._replace(fault='there is no run in it')
   try:

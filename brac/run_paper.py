@@ -47,7 +47,9 @@ flags.DEFINE_integer('total_train_steps', 500000, 'Training steps of each run.',
 flags.DEFINE_integer(
   'n_train', 1000000, 'How many transitions are collected, and used.', lower_bound=1
 )
-flags.DEFINE_integer('n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1)
+flags.DEFINE_integer(
+  'n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1, upper_bound=10**6
+)
 flags.DEFINE_multi_string(
   'gin_bindings', [], 'Given to every training after its preset; may be given several times.'
 )
@@ -61,6 +63,9 @@ flags.DEFINE_integer(
   'n_jobs', len(os.sched_getaffinity(0)), 'How many programs run at a time.', lower_bound=1
 )
 flags.DEFINE_bool('dry_run', False, 'Whether the commands are only printed.')
+
+
+_MAX_SEED = 2**59  # as the programs' --seed has it
 
 
 class Job(NamedTuple):
@@ -82,16 +87,20 @@ def plan() -> Tuple[List[Job], int]:
   The first seeds of everything come first, so that a grid that is not through has a whole table.
 
   Raises:
-    UserError: there is no such preset or data config, or a seed is no number.
+    UserError: there is no such preset, data config or environment, or a seed is none.
   """
-  from brac import checkpoints
+  from brac import checkpoints, environments
 
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
   config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
+  checkpoints.check_path(root_dir)
+  programs.folder(FLAGS.policy_root_dir)
   presets = {name: _config(config_dir, name, '.gin') for name in FLAGS.presets}
-  primal = {name for name, path in presets.items() if _is_primal(path)}
-  if not all(seed.isdigit() for seed in FLAGS.seeds):
-    raise UserError(f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers')
+  primal = {name for name, path in presets.items() if 'brac_primal' in _agent(path)}
+  if not all(seed.isdecimal() and int(seed) <= _MAX_SEED for seed in FLAGS.seeds):
+    raise UserError(f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers up to {_MAX_SEED}')
+  for env_name in FLAGS.env_names:
+    environments.make_batch(env_name, 1, seed=0)
   given = [f'--gin_bindings={binding}' for binding in FLAGS.gin_bindings]
   jobs: Dict[str, Job] = {}
   finished = set()
@@ -177,9 +186,21 @@ def _has_clone(root_dir: str, data: str) -> bool:
   return checkpoints.exists(os.path.join(shipped, 'agent_behavior'))
 
 
-def _is_primal(preset: str) -> bool:
-  with open(preset) as f:
-    return bool(re.search(r"""^\s*[\w.]*agent_name\s*=\s*['"]brac_primal['"]""", f.read(), re.M))
+def _agent(preset: str) -> str:
+  """The agent that a preset binds, as it stands there; nothing where a file it includes may do so.
+
+  Raises:
+    UserError: it binds none, and would train --agent_name's in that one's folder.
+  """
+  try:
+    with open(preset, encoding='utf-8') as f:
+      text = f.read()
+  except UnicodeDecodeError:
+    raise UserError(f'{preset} is no text in UTF-8') from None
+  agents = re.findall(r'^\s*[\w./]*\bagent_name\s*=([^#\n]*)', text, re.M)
+  if not agents and not re.search(r'^\s*include\b', text, re.M):
+    raise UserError(f'{preset} binds no train_eval_offline.agent_name')
+  return agents[-1] if agents else ''
 
 
 def run_jobs(jobs: Sequence[Job], n_jobs: int) -> Dict[str, str]:
@@ -204,7 +225,8 @@ def run_jobs(jobs: Sequence[Job], n_jobs: int) -> Dict[str, str]:
           free.append(cores)
           over.add(name)
           if process.returncode:
-            failed[name] = f'exit status {process.returncode}: {job.log}'
+            reason = [f'exit status {process.returncode}', _last_line(job.log), job.log]
+            failed[name] = ': '.join(filter(None, reason))
           state = failed.get(name) or f'done in {time.monotonic() - start:.0f} s'
           print(f'[{len(over)} of {len(jobs)}] {name}: {state}', flush=True)
       for job in list(waiting):
@@ -248,6 +270,12 @@ def _start(job: Job, cores: Sequence[int]) -> subprocess.Popen:
       os.sched_setaffinity(0, all_cores)
 
 
+def _last_line(log: str) -> str:
+  """What a program that failed said last: why."""
+  with open(log, errors='replace') as f:
+    return next((line.strip() for line in reversed(list(f)) if line.strip()), '')
+
+
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
   """Lets processes save and end; at a further signal, end."""
   for process in processes:
@@ -280,12 +308,15 @@ def main() -> None:
   failed = run_jobs(jobs, FLAGS.n_jobs)
   if runs.stop_requested():
     runs.stop('the runs are saved: the same command goes on from there')
-  folders = [f'--root_dir={FLAGS.root_dir}', f'--data_root_dir={FLAGS.data_root_dir}']
-  print(flush=True)
-  report = subprocess.run([sys.executable, '-m', 'brac.report', *folders])
+  report_failed = False
+  if results.read_runs(programs.folder(FLAGS.root_dir)):
+    folders = [f'--root_dir={FLAGS.root_dir}', f'--data_root_dir={FLAGS.data_root_dir}']
+    print(flush=True)
+    report = [sys.executable, '-m', 'brac.report', *folders]
+    report_failed = bool(subprocess.run(report).returncode)
   for name, why in failed.items():
     print(f'failed: {name}: {why}', file=sys.stderr)
-  if failed or report.returncode:
+  if failed or report_failed:
     sys.exit(1)
 
 

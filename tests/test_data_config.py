@@ -23,7 +23,7 @@ SHIPPED = ('example', 'pure', *NOISY)
 
 
 def load(name, config_dir=None, env_name='Hopper-v2', policy_root_dir=None):
-  return data_config.load(config_dir, name, env_name, policy_root_dir)
+  return data_config.load(data_config.find(config_dir, name), env_name, policy_root_dir)
 
 
 def by_wrapper(parts):
@@ -241,6 +241,30 @@ def test_a_syntax_error_shows_the_users_own_line(write):
   assert message.endswith('def get_data_config(env_name) return []')
 
 
+def test_null_bytes_are_an_error_with_the_file(write):
+  folder = write('x = 1\0')
+  message = error_of('dcfg_mine', folder)
+  assert message.startswith(f'{folder}/dcfg_mine.py: ') and 'null bytes' in message
+
+
+def test_a_folder_in_the_place_of_a_config_is_said(write, tmp_path):
+  folder = write(GOOD)
+  os.mkdir(f'{folder}/dcfg_folder.py')
+  message = error_of('dcfg_folder', folder)
+  assert message.startswith(f'no data config {folder}/dcfg_folder.py, but a folder')
+  assert "there are dcfg_mine; did you mean 'dcfg_mine'?" in message
+
+
+def test_a_config_leaves_nothing_in_its_folder(write, monkeypatch):
+  monkeypatch.setattr(sys, 'dont_write_bytecode', False)
+  write('x = 1', 'my_neighbour_of_dcfg')
+  folder = write('import my_neighbour_of_dcfg\nraise ValueError')
+  error_of('dcfg_mine', folder)
+  assert sorted(os.listdir(folder)) == ['dcfg_mine.py', 'my_neighbour_of_dcfg.py']
+  assert not sys.dont_write_bytecode
+  del sys.modules['my_neighbour_of_dcfg']
+
+
 def test_a_failing_import_shows_the_users_own_line(write):
   folder = write('import os\nimport no_such_module_at_all\n')
   message = error_of('dcfg_mine', folder)
@@ -262,6 +286,7 @@ def test_a_syntax_error_in_a_neighbour_shows_its_line(write):
     ('return os.path.join(None)', 'return os.path.join(None): TypeError: '),
     ("raise ValueError('one\\ntwo')", 'ValueError: one'),
     ('return 1 / 0', 'return 1 / 0: ZeroDivisionError: division by zero'),
+    ("raise GeneratorExit('mine')", "GeneratorExit('mine'): GeneratorExit: mine"),
   ],
 )
 def test_a_function_that_raises_shows_the_users_own_line(write, body, what):
@@ -297,10 +322,14 @@ RANDWALK = "['randwalk', '', ['none'], ()]"
     (f"[['a', {RANDWALK}, True]]", "the proportion of 'a' is above 0 and at most 1, not True"),
     (f"[['a', {RANDWALK}]]", 'a line reads [name, policy_cfg, proportion], not '),
     (f"['a', {RANDWALK}, 1.0]", 'a line reads [name, policy_cfg, proportion], not '),
-    ("'randwalk'", "a line reads [name, policy_cfg, proportion], not 'randwalk'"),
-    ('None', 'a line reads [name, policy_cfg, proportion], not None'),
-    ("{'a': 1.0}", "a line reads [name, policy_cfg, proportion], not {'a': 1.0}"),
-    ('[]', 'the proportions add up to 0, not to 1'),
+    ("['randwalk']", "a line reads [name, policy_cfg, proportion], not 'randwalk'"),
+    ("'randwalk'", "returns a list of [name, policy_cfg, proportion], not 'randwalk'"),
+    ('None', 'returns a list of [name, policy_cfg, proportion], not None'),
+    ("{'a': 1.0}", "returns a list of [name, policy_cfg, proportion], not {'a': 1.0}"),
+    ('(x for x in [1])', 'returns a list of [name, policy_cfg, proportion], not <generator'),
+    ('[]', 'returns a list of [name, policy_cfg, proportion], not []'),
+    (f'[[None, {RANDWALK}, 1.0]]', 'the name of a part is a text, not None'),
+    (f'[["", {RANDWALK}, 1.0]]', "the name of a part is a text, not ''"),
   ],
 )  # fmt: skip
 def test_what_does_not_read_as_a_config_is_an_error(write, lines, what):

@@ -257,6 +257,12 @@ def test_first_with_shuffle_takes_whole_blocks_from_everywhere(warnings):
   assert sorted(starts) != [0, 5, 10, 15] and len(set(starts)) == 4
 
 
+def test_first_warns_of_a_single_block(warnings):
+  assert numbers_of(dataset.first(rows(range(9)), 9, 9, 0, 'the/path')) == list(range(9))
+  (warning,) = warnings()
+  assert 'shuffle_steps is 9' in warning and 'the/path' in warning and 'one block' in warning
+
+
 @_SETTINGS
 @hypothesis.given(
   n=st.integers(1, 60),
@@ -345,11 +351,16 @@ def with_bad(k, value):
       lambda: changed(_a2=np.zeros([5, 6], np.float32)),
       r'its _a2 is \[5, 6\], the environment has 3 states and 2 actions',
     ),
-    (lambda: changed(_a1=None), 'its _a1 is None|has no data/_a1'),
+    (lambda: changed(_a1=None), 'has no data/_a1'),
     (lambda: changed(_discount=None), 'has no data/_discount'),
     (lambda: changed(_current_size=None), 'has no data/_current_size'),
     (lambda: changed(_reward=np.zeros(3, np.float32)), '_reward has 3 rows, _current_size is 5'),
-    (lambda: changed(_reward=np.zeros([5, 1], np.float32)), r'_reward'),
+    (
+      lambda: changed(_reward=np.zeros([5, 1], np.float32)),
+      r'_reward is of shape \[5, 1\], not \[5\]',
+    ),
+    (lambda: changed(_reward=np.float32(1)), r'_reward is of shape \[\], not \[5\]'),
+    (lambda: changed(_s1=np.zeros([5], np.float32)), r'its _s1 is \[5\], the environment has'),
     (lambda: changed(_current_size=np.int32(-1)), '_current_size'),
     (
       lambda: changed(_discount=np.array([0, 1, 1.5, 1, -1], np.float32)),
@@ -359,6 +370,13 @@ def with_bad(k, value):
       lambda: changed(_end=np.array([0, 1, 4, 5, -1], np.int8)),
       r'2 numbers of _end are not in \[0, 4\], first in row 3',
     ),
+    # What a cast to int8 would make codes of.
+    (
+      lambda: changed(_end=np.full(5, np.nan, np.float32)),
+      r'5 numbers of _end are not in \[0, 4\], first in row 0',
+    ),
+    (lambda: changed(_end=np.array([0, 1, 0.5, 0, 1])), r'1 numbers of _end .* first in row 2'),
+    (lambda: changed(_end=np.array([256, 1, 0, 257, 1], np.int32)), r'2 numbers of _end .* row 0'),
     (lambda: tf.Module(), 'has no data/_current_size'),
   ],
 )  # fmt: skip
@@ -423,6 +441,23 @@ def test_only_whole_episodes_have_returns_and_steps(tmp_path, end, returns, step
   rewards = np.array([1, 2, 4, 8, 16], np.float32)
   path = save(str(tmp_path), changed(_reward=rewards, _end=np.array(end, np.int8)))
   assert [values.tolist() for values in dataset.episodes(path)] == [returns, steps]
+
+
+@pytest.mark.parametrize(
+  'changes, error',
+  [
+    (dict(_end=np.array([0, 9, 0, 0, 1], np.int8)), r'1 numbers of _end are not in \[0, 4\]'),
+    (dict(_end=np.array([0, 1, 0, 0, 1]), _current_size=np.int32(6)), '_current_size is 6'),
+    (dict(_reward=np.array([0, 1, np.inf, 0, 1], np.float32)), '1 numbers of _reward are not fin'),
+    (dict(_reward=np.array(['a'] * 5)), '_reward holds no numbers'),
+    (dict(_current_size=np.array([5, 5], np.int32)), '_current_size is no whole number'),
+    (dict(_reward=None), 'has no data/_reward'),
+  ],
+)
+def test_the_episodes_of_bad_data_are_an_error(tmp_path, changes, error):
+  path = save(str(tmp_path), changed(**changes))
+  with pytest.raises(UserError, match=error):
+    dataset.episodes(path)
 
 
 def test_a_dataset_that_does_not_tell_its_episodes_has_none(tmp_path):

@@ -15,7 +15,7 @@ from gym.wrappers import TimeLimit
 from tf_agents.environments import suite_gym
 from tf_agents.trajectories import time_step as ts
 
-from brac import environments
+from brac import collection, environments
 from brac.environments import GOES_ON, TERMINAL, TIME_LIMIT, make_batch, row_seeds
 from brac.errors import UserError
 
@@ -56,6 +56,40 @@ class FreePendulum(PendulumEnv):
     self.action_space = gym.spaces.Box(-np.inf, np.inf, [1], np.float32)
 
 
+class FaultyPendulum(PendulumEnv):
+  """Goes wrong in one of the ways in which a stranger's environment may."""
+
+  def __init__(self, fault):
+    if fault == 'exits':
+      raise SystemExit('no licence')
+    super().__init__()
+    self.fault = fault
+    bounds = {'no actions': ([], []), 'no room': ([1.0], [1.0])}.get(fault)
+    if bounds:
+      self.action_space = gym.spaces.Box(*map(np.float32, bounds))
+
+  def reset(self, seed=None):
+    observation = super().reset(seed=seed)
+    if self.fault == 'reset':
+      raise KeyError('pos')
+    faulty = {'reset shape': observation[:2], 'reset nan': observation * np.nan}
+    return faulty.get(self.fault, observation)
+
+  def step(self, action):
+    observation, reward, done, info = super().step(action)
+    if self.fault == 'step':
+      raise SystemExit
+    if self.fault == 'nan':
+      observation[1] = np.nan
+    if self.fault == 'huge':
+      observation = observation.astype(np.float64) * 1e300
+    if self.fault == 'reward':
+      reward = -np.inf
+    if self.fault == 'shape':
+      observation = observation[None]
+    return (observation, reward, done, info)[: 3 if self.fault == 'three' else 4]
+
+
 def short_pendulum():
   return TimeLimit(PendulumEnv(), 5)
 
@@ -64,6 +98,22 @@ gym.register('TestEzPendulum-v0', entry_point=EzPendulum, max_episode_steps=200)
 gym.register('TestOldPendulum-v0', entry_point=OldPendulum)
 gym.register('TestFreePendulum-v0', entry_point=FreePendulum)
 gym.register('TestShortPendulum-v0', entry_point=short_pendulum)
+FAULTS = {
+  'exits': 'cannot be made here: SystemExit: no licence',
+  'no actions': 'acts in a Box',
+  'no room': 'acts in a Box',
+  'reset': "cannot be reset: KeyError: 'pos'",
+  'reset shape': 'cannot be reset: it gave observations of shape [2], not [3]',
+  'reset nan': 'cannot be reset: it gave an observation that is not finite',
+  'step': 'cannot be stepped: SystemExit',
+  'three': 'cannot be stepped: not enough values to unpack',
+  'shape': 'cannot be stepped: it gave observations of shape [1, 3], not [3]',
+  'nan': 'cannot be stepped: it gave an observation that is not finite',
+  'huge': 'cannot be stepped: it gave an observation that is not finite',
+  'reward': 'cannot be stepped: it gave a reward that is not finite',
+}
+for number, name in enumerate(FAULTS):
+  gym.register(f'TestFault{number}-v0', entry_point=FaultyPendulum, kwargs={'fault': name})
 
 ANY = (*TASKS, 'Pendulum-v1', 'TestEzPendulum-v0')
 
@@ -498,7 +548,8 @@ def assert_user_error(words, function, *args):
     ('Pendulum', 'Pendulum-v1'),
     ('', "''"),
     ('no such thing!', 'no such thing!'),
-    ('no_such_package:Hopper-v2', 'Hopper-v2'),
+    ('no_such_package:Hopper-v2', "No module named 'no_such_package'"),
+    (':', "':': Empty module name"),
   ],
 )
 def test_unknown_environment(given, nearest):
@@ -541,6 +592,28 @@ def test_bad_choice_of_physics(bind, binding):
 )
 def test_spaces_of_another_kind(name, words):
   assert_user_error([name, *words], make_batch, name, 1, 0)
+
+
+@pytest.mark.parametrize('number', range(len(FAULTS)), ids=list(FAULTS))
+@pytest.mark.filterwarnings('error')
+def test_what_goes_wrong_in_an_environment_is_one_line_with_its_name(number):
+  def take_a_step():
+    batch = make_batch(name, 2, 0)
+    batch.reset()
+    batch.step(np.zeros([2, 1], np.float32))
+
+  name = f'TestFault{number}-v0'
+  assert_user_error([f'{name} {list(FAULTS.values())[number]}'], take_a_step)
+
+
+def test_a_collection_in_an_environment_that_fails_makes_no_folder(tmp_path):
+  given = (str(tmp_path / 'data'), f'TestFault{list(FAULTS).index("step")}-v0', str(tmp_path))
+  (tmp_path / 'dcfg_r.py').write_text(
+    "get_data_config = lambda *_: [['r', ['randwalk', '', ['none'], ()], 1.0]]"
+  )
+  collect = collection.collect.__wrapped__  # to whose errors gin adds lines
+  assert_user_error(['cannot be stepped'], collect, *given, 'dcfg_r', None, 10, 1, 0)
+  assert os.listdir(tmp_path) == ['dcfg_r.py']
 
 
 def test_negative_seed():

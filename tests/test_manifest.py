@@ -134,9 +134,25 @@ def test_another_return_is_a_fault_but_for_what_chaos_makes(root, capsys, how):
   assert fault.startswith(f'{PLACE} returns {measured["mean"]:.1f} ({how}), listed is ')
 
 
+ENTRY = {
+  **dict(command='', commit='', seed=0, sha256={}),
+  'returns': {how: {'mean': 1.0, 'std': 1.0} for how in ('mode', 'sample')},
+}
+
+
 @pytest.mark.parametrize(
   'text',
-  ['{', '[]', '{"policies": {"a": {"command": ""}}}', '{"policies": {"a": 1}}'],
+  [
+    *('{', '[]', '{"policies": {"a": {"command": ""}}}', '{"policies": {"a": 1}}'),
+    *(
+      json.dumps({'policies': {'a': {**ENTRY, **change}}})
+      for change in (
+        {'sha256': []},
+        {'returns': {how: {'mean': '1', 'std': '1'} for how in ('mode', 'sample')}},
+        {'returns': 'x'},
+      )
+    ),
+  ],
 )
 def test_what_is_no_manifest_is_one_line(tmp_path, text):
   (tmp_path / manifest.MANIFEST).write_text(text)
@@ -168,6 +184,13 @@ def test_what_cannot_be_shipped_leaves_nothing(learned, tmp_path, source, comman
   with pytest.raises(UserError, match=text):
     manifest.ship(str(learned / source), str(tmp_path / 'shipped'), command, 'abc1234')
   assert not os.path.exists(tmp_path / 'shipped')
+
+
+def test_a_damaged_manifest_is_read_before_anything_is_shipped(learned, tmp_path):
+  (tmp_path / manifest.MANIFEST).write_text('{')
+  with pytest.raises(UserError, match='does not read as a manifest'):
+    manifest.ship(str(learned / 'agent_behavior'), str(tmp_path), COMMAND, 'abc1234')
+  assert os.listdir(tmp_path) == [manifest.MANIFEST]
 
 
 def test_the_shipped_files_are_those_of_the_manifest():

@@ -347,6 +347,10 @@ def saved(tmp_path_factory):
   checkpoints.save(
     str(folder / 'part'), policy=actor._layers[0], _layers=actor._layers, step=tf.Variable(0)
   )
+  flat = tf.Module()
+  flat._layers = [tf.Module()]
+  flat._layers[0].kernel = tf.Variable(tf.zeros(5))
+  checkpoints.save(str(folder / 'flat'), policy=flat)
   return folder, actor
 
 
@@ -416,19 +420,23 @@ def test_each_wrapper_wraps_each_policy(saved, ptype, wrapper, wrapped):
     (['load', 'agent', ['gaussian', float('nan')], (8,)], r"'gaussian' takes 1 number"),
     (['load', 'agent', ['eps', 1.5], (8,)], r'probability'),
     (['load', 'agent', ['gaussianeps', 0.1, 1.5], (8,)], r'probability'),
-    (['load', 'agent', 'none', (8,)], r"'none'"),
-    (['load', 'agent', [], (8,)], r'reads \[ptype, checkpoint, wrapper, hidden_units\]'),
+    (['load', 'agent', 'none', (8,)], r"a wrapper .* is a list .*, not 'none'"),
+    (['load', 'agent', [], (8,)], r"a wrapper .* is a list such as \['none'\] or .*, not \[\]"),
+    (['load', 'agent', {'none': 1}, (8,)], r"a wrapper .* is a list .*, not \{'none': 1\}"),
+    (['load', 'agent', None, (8,)], r'a wrapper .* is a list .*, not None'),
+    (['load', 'agent', ['eps', True], (8,)], r"'eps' takes 1 number"),
+    (['load', 'flat', ['none'], (8,)], r'flat is no policy of dense layers: .*0/kernel is \[5\]'),
     (['load', 'agent', ['none']], r'reads \[ptype, checkpoint, wrapper, hidden_units\]'),
     ('randwalk', r'reads \[ptype, checkpoint, wrapper, hidden_units\]'),
     (None, r'reads \[ptype, checkpoint, wrapper, hidden_units\]'),
-    (['load', 'agnt', ['none'], (8,)], r'no policy at .*agnt; in that folder there is: agent, '),
+    (['load', 'agnt', ['none'], (8,)], r'no policy at .*agnt; .* there is: agent, .*train_online'),
     (['load', 'agent', ['none'], (8, 8)], r'3-8-4, asked for are 3-8-8-4'),
     (['load', 'agent', ['none'], (200, 200)], r'3-8-4, asked for are 3-200-200-4'),
     (['load', 'agent', ['none'], ()], r'3-8-4, asked for are 3-4'),
     (['load', 'agent', ['none'], 8], r'hidden_units'),
     (['load', 'agent', ['none'], '8'], r'hidden|asked for'),
     (['load', None, ['none'], (8,)], r'checkpoint'),
-    (['load', '', ['none'], (8,)], r'no policy at '),
+    (['load', '', ['none'], (8,)], r"the checkpoint in a policy config is a path, not ''"),
     (['load', 'replay', ['none'], (8,)], r'replay holds no policy'),
     (['load', 'part', ['none'], (8,)], r'part holds no policy'),
     (['randinit', '', ['none'], 8], r'hidden_units'),
@@ -455,6 +463,11 @@ def test_a_policy_of_another_environment_is_an_error(saved, n_states, n_actions,
   )
   with pytest.raises(UserError, match=error):
     load_policy(['load', str(saved[0] / 'agent'), ['none'], (8,)], *specs)
+
+
+def test_no_path_is_said_of_the_policy_that_it_is_for():
+  with pytest.raises(UserError, match="the behavior policy is the path of a checkpoint, not ''"):
+    load_actor('', 3, Box.of(ACTION), 'behavior policy')
 
 
 @pytest.fixture(scope='module')

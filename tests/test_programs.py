@@ -1251,9 +1251,30 @@ OFFLINE = [
   (['--agent_name=brac_dual', *gin('brac_dual_agent.Agent.c_iter=0')], ['c_iter', '0']),
   (['--agent_name=bcq', *gin('bcq_agent.Agent.n_action_samples=0')], ['n_action_samples', '0']),
   # Folders.
-  (['--root_dir={world}/file'], ['{world}/file']),
+  (['--root_dir={world}/file'], ["train_offline: Not a directory: '{world}/file/Pendulum-v1'"]),
+  (['--sub_dir=.'], ["--sub_dir is the name of a folder within another, not '.'"]),
+  (['--data_name=../randwalk'], ["--data_name is the name of a folder within another"]),
+  (['--data_name={world}/data'], ["--data_name is the name of a folder within another"]),
+  ([f'--sub_dir={"x" * 300}'], ['--sub_dir', 'longer than 255']),
+  (['--sub_dir=l\udcff'], ['--sub_dir', "'l\\udcff'", 'UTF-8']),
+  (['--data_root_dir='], ['--data_root_dir is empty']),
+  (['--n_eval_episodes=100000000000'], ['--n_eval_episodes=100000000000']),
   (['--root_dir={world}/lr=[1e-3]'], ['{world}/lr=[1e-3]', '* ? [ ]']),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize('path', ['$NO_SUCH/x', 'a/${NO_SUCH}', '$HOME/x', '~no_such_user/x'])
+def test_a_folder_that_cannot_be_expanded_is_an_error(monkeypatch, path):
+  monkeypatch.delenv('HOME')
+  with pytest.raises(UserError, match=f'^folder {re.escape(path)}: .* stands for nothing'):
+    programs.folder(path)
+
+
+def test_a_folder_may_have_signs_that_stand_for_nothing(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  assert programs.folder('$HOME/a$') == programs.folder('~/a$') == '/home/me/a$'
+  assert programs.folder('./~x') == './~x' and programs.folder(None) is None
+
 
 # What is given to train_online.
 ONLINE = [
@@ -1280,21 +1301,32 @@ COLLECT = [
   (['--config_dir={world}/none'], ['--config_dir {world}/none', 'no such folder']),
   (['--config_dir=no.such.module'], ['--config_dir no.such.module', 'nor a package']),
   (['--config_file=dcfg_proportions'], ['dcfg_proportions.py', 'add up to 0.9, not to 1']),
-  (['--config_file=dcfg_wrapper'], ["unknown wrapper 'gausian'", "'gaussian'?"]),
+  (
+    ['--config_file=dcfg_wrapper'],
+    ["{world}/configs/dcfg_wrapper.py: part 'randwalk': unknown wrapper 'gausian'", "'gaussian'?"],
+  ),
   (['--config_file=dcfg_ptype'], ["unknown ptype 'randwlak'", "'randwalk'?"]),
   (['--config_file=dcfg_syntax'], ['{world}/configs/dcfg_syntax.py:']),
   (['--config_file=dcfg_exits'], ['{world}/configs/dcfg_exits.py:3: ', 'SystemExit']),
   (['--config_file=dcfg_list'], ["unknown wrapper ['none']"]),
-  (['--n_samples=99999999999999'], ['out of memory']),
+  (['--n_samples=99999999999999'], ['--n_samples 99999999999999: out of memory']),
   (['--data_name='], ['--data_name is empty']),
+  (['--config_dir='], ['--config_dir is empty']),
+  (['--policy_root_dir='], ['--policy_root_dir is empty']),
   (['--config_file=dcfg_raises'], ['{world}/configs/dcfg_raises.py:3: ', 'AssertionError']),
   (
     ['--config_file=dcfg_units', '--policy_root_dir={world}/policies'],
     ['{world}/policies/pendulum does not fit', '3-8-2', '3-200-200-2'],
   ),
   (
-    ['--config_dir=', '--config_file=dcfg_pure', '--policy_root_dir={world}/policies'],
-    ['no policy at {world}/policies/Pendulum-v1/agent_partial_target'],
+    [
+      *(f'--config_dir={_ROOT}/configs', '--config_file=dcfg_pure'),
+      '--policy_root_dir={world}/policies',
+    ],
+    [
+      f"{_ROOT}/configs/dcfg_pure.py: part 'pure': no policy at "
+      '{world}/policies/Pendulum-v1/agent_partial_target; brac.train_online',
+    ],
   ),
   (['--env_name=Pendulum-v9'], ["unknown environment 'Pendulum-v9'", "'Pendulum-v1'"]),
   (['--config_file=dcfg_mixture', '--n_samples=2'], ['--n_samples 2', '3 policies']),

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 
 import matplotlib.image
 import numpy as np
@@ -176,7 +177,13 @@ def test_a_broken_results_file_says_why(tmp_path, content, fault):
   assert run.status == 'broken' and run.fault.startswith(fault)
 
 
-@pytest.mark.parametrize('content', ['', '{"step": 20', '{"step": "x"}', '[1, 2]', '{"step": 20}'])
+@pytest.mark.parametrize(
+  'content',
+  [
+    *('', '{"step": 20', '{"step": "x"}', '[1, 2]', '{"step": 20}', '[' * 100_000),
+    '{"step": 1e999, "total_train_steps": 1}',
+  ],
+)
 def test_a_broken_progress_file_is_a_broken_run(tmp_path, content):
   folder = write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/0', {'main': [1.0, 2.0]}, total=20)
   (folder / 'progress.json').write_text(content)
@@ -205,6 +212,14 @@ def test_a_run_that_does_not_tell_its_length_is_compared_with_the_longest(tmp_pa
   run = run_report(tmp_path)
   assert table_of(run.stdout)['bc main'] == ['1.0 ± 0.0 (2)?, 1 unfinished']
   assert '?: no progress.json says whether these runs are finished' in run.stdout
+
+
+def test_a_run_whose_name_is_not_utf8_can_be_printed(tmp_path):
+  run = write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/0', {'main': [1.0]}, total=10)
+  os.rename(os.fsencode(run.parent), os.fsencode(run.parent.parent) + b'/l\xff')
+  (run,) = results.read_runs(str(tmp_path))
+  assert (run.algorithm, run.status) == (r'bc l\xff', 'finished')
+  run.folder.encode()
 
 
 def test_progress_is_the_saved_step_and_never_beyond_the_end(tmp_path):
@@ -305,6 +320,25 @@ def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
   damaged = run_report(tree, f'--data_root_dir={data}')
   assert damaged.returncode == 0
   assert f'{tree}/report/behavior.csv cannot be read; it is written anew' in damaged.stdout
+
+
+def test_data_that_is_not_there_or_bad_is_a_note(tmp_path, monkeypatch):
+  folder = tmp_path / ENV / 'eps1' / '0'
+  write_data(folder / 'data', [TERMINAL, TERMINAL], [1, np.inf])
+
+  def load(file):
+    flags = types.SimpleNamespace(data_sub_dir='0', data_file_name=file)
+    monkeypatch.setattr(report, 'FLAGS', flags)
+    return report.load_behavior([(ENV, 'eps1', 'n1')], str(tmp_path), str(tmp_path / 'kept.csv'))
+
+  behavior, (note,) = load('data')
+  assert behavior == {} and '1 numbers of _reward are not finite' in note
+  behavior, (note,) = load('nosuch')
+  assert behavior == {} and f'no dataset at {folder}/nosuch; in that folder there is: data' in note
+  # What is gone, and known from before, is no news.
+  known = {(ENV, 'eps1'): report.Behavior(1.0, 2.0, 3.0, 4)}
+  report.write_behavior(str(tmp_path / 'kept.csv'), known)
+  assert load('nosuch') == (known, [])
 
 
 # --- Learning curves ------------------------------------------------------------------------------

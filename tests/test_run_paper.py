@@ -14,6 +14,7 @@ import pytest
 from brac import results
 
 SMALL = """
+train_eval_offline.agent_name = 'sac'
 train_eval_offline.model_params = (((8, 8),), 2)
 train_eval_offline.batch_size = 16
 train_eval_offline.eval_freq = 200
@@ -32,7 +33,9 @@ def configs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('configs')
   (folder / 'dcfg_randwalk.py').write_text(RANDWALK)
   (folder / 'sac.gin').write_text(SMALL)
-  (folder / 'broken.gin').write_text('this is not gin\n')
+  (folder / 'broken.gin').write_text("train_eval_offline.agent_name = 'sac'\nthis is not gin\n")
+  (folder / 'my.gin').write_text('train_eval_offline.batch_size = 8\n')
+  (folder / 'latin.gin').write_bytes('# Größe\n'.encode('latin-1'))
   for name, agent in (('bc', 'bc'), ('primal', 'brac_primal'), ('dual', 'brac_dual')):
     (folder / f'{name}.gin').write_text(f"train_eval_offline.agent_name = '{agent}'\n")
   return folder
@@ -111,6 +114,17 @@ def test_what_is_there_is_not_planned(configs, tmp_path):
       r"/dcfg_randwlak\.py; did you mean 'dcfg_randwalk",
     ),
     (dict(presets='sac', seeds='0,one'), r'--seeds 0,one: seeds are whole numbers'),
+    (dict(presets='sac', seeds='²'), r'--seeds ²: seeds are whole numbers up to \d+'),
+    (dict(presets='sac', seeds=2**59 + 1), r'--seeds \d+: seeds are whole numbers up to \d+'),
+    (dict(presets='my'), r'/my\.gin binds no train_eval_offline\.agent_name'),
+    (dict(presets='latin'), r'/latin\.gin is no text in UTF-8'),
+    (
+      dict(presets='sac', env_names='Pendulum-v1,Hoper-v2'),
+      r"unknown environment 'Hoper-v2'; the nearest known is 'Hopper-v",
+    ),
+    (dict(presets='sac', env_names='CartPole-v1'), 'CartPole-v1 acts in a Discrete'),
+    (dict(presets='sac', root_dir='[x]'), r'\[x\]: the signs \* \? \[ \]'),
+    (dict(presets='sac', policy_root_dir='$NO_SUCH/x'), r'\$NO_SUCH stands for nothing'),
     (dict(presets=''), r'no run is asked for'),
   ],
 )
@@ -150,12 +164,14 @@ def test_a_job_waits_for_what_it_needs_and_a_failed_one_stops_no_other(tmp_path)
     ('late', 'cat early', ['early']),
     ('early', 'sleep 1; echo made > early', []),
     ('bad', 'echo the reason >&2; exit 3', []),
+    ('silent', r"printf '\377\n\n'; exit 1", []),
     ('after_bad', 'echo > never', ['bad']),
     ('after_that', 'echo > never', ['after_bad']),
   ]
   out, _ = schedule(tmp_path, jobs, 2).communicate()
   assert json.loads(out.splitlines()[-1]) == {
-    'bad': 'exit status 3: logs/bad.log',
+    'bad': 'exit status 3: the reason: logs/bad.log',
+    'silent': 'exit status 1: \ufffd: logs/silent.log',
     'after_bad': 'not started, as it needs bad',
     'after_that': 'not started, as it needs after_bad',
   }
@@ -210,6 +226,17 @@ def wait_for(what, process, seconds=600):
     time.sleep(0.05)
 
 
+def test_where_nothing_was_trained_there_is_no_report(configs, tmp_path):
+  (tmp_path / 'dcfg_bad.py').write_text('1 / 0')
+  (tmp_path / 'sac.gin').write_text(SMALL)
+  done = run(configs, tmp_path, config_dir=tmp_path, data_names='bad', presets='sac')
+  assert done.returncode == 1
+  failed = done.stderr.splitlines()
+  assert len(failed) == 2 and 'dcfg_bad.py:1: 1 / 0: ZeroDivisionError' in failed[0]
+  assert failed[1].endswith('not started, as it needs Pendulum-v1 bad collection')
+  assert not (tmp_path / 'learn' / 'Pendulum-v1').exists()
+
+
 # --- Real trainings -------------------------------------------------------------------------------
 
 
@@ -235,9 +262,10 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
   assert f'going on from step {step} of' in log.read_text()
   assert results.is_finished(str(folder), grid['total_train_steps'])
   broken = logs / 'Pendulum-v1_randwalk_broken_0_n1000.log'
-  failed = f'failed: Pendulum-v1 randwalk broken 0: exit status 1: {broken}'
+  reason = broken.read_text().splitlines()[-1]
+  assert reason.startswith('train_offline: gin: ')
+  failed = f'failed: Pendulum-v1 randwalk broken 0: exit status 1: {reason}: {broken}'
   assert done.stderr.splitlines() == [failed]
-  assert 'train_offline: gin: ' in broken.read_text()
   assert re.search(r'^sac main +-\d+(\.\d)? \(1\)$', done.stdout, re.M)
 
   before = (folder / 'results.csv').stat().st_mtime_ns
