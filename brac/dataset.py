@@ -1,5 +1,6 @@
 """Transitions as the agents read them: a ring of rows in TensorFlow variables."""
 
+import os
 import zlib
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -40,7 +41,17 @@ class Transitions(NamedTuple):
 
   @classmethod
   def zeros(cls, n: int, n_states: int, n_actions: int) -> 'Transitions':
-    """Rows to be filled."""
+    """Rows to be filled.
+
+    Raises:
+      MemoryError: this machine has not twice their size, for while they are stored there is a copy.
+    """
+    size, memory = 4 * n * 2 * (n_states + n_actions + 1), os.sysconf('SC_PHYS_PAGES')
+    memory *= os.sysconf('SC_PAGE_SIZE')
+    if 2 * size > memory:
+      raise MemoryError(
+        f'{n} transitions take twice {size / 1e9:.0f} GB, this machine has {memory / 1e9:.0f} GB'
+      )
     return cls(
       *(np.zeros([n, k], np.float32) for k in (n_states, n_actions) * 2),
       *np.zeros([2, n], np.float32),

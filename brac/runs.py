@@ -282,8 +282,8 @@ class Settings:
     """Takes the flags that matter; the gin parameters are those used so far."""
     self._now = {'version': _version(), **{f'--{k}': repr(v) for k, v in flags.items()}}
     for line in gin.operative_config_str(max_line_length=10**5).splitlines():  # a line each
-      if line.strip() and not line.startswith('#'):
-        name, value = map(str.strip, line.split('=', 1))
+      name, is_binding, value = map(str.strip, line.partition('='))  # or an import
+      if is_binding and not line.startswith('#'):
         if name.rpartition('.')[2] not in _NO_NUMBER_DEPENDS_ON:
           self._now[name] = value
     self.variable = tf.Variable(json.dumps(self._now, sort_keys=True))

@@ -495,3 +495,10 @@ def test_a_ring_takes_up_a_published_dataset(published):
   assert data.size == 301
   np.testing.assert_array_equal(data.held()._reward.numpy(), [*loaded.reward, loaded.reward[0]])
   assert data.held()._end.numpy()[-2:].tolist() == [UNKNOWN, TERMINAL]
+
+
+def test_rows_that_the_machine_has_no_memory_for_are_not_made():
+  # Without a word the system would give the room, and kill the process when it is filled.
+  n = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // (4 * 2 * 25)
+  with pytest.raises(MemoryError, match=rf'^{n} transitions take twice \d+ GB, this machine has '):
+    Transitions.zeros(n, 17, 7)

@@ -669,6 +669,7 @@ def test_gin_files_and_bindings_are_taken_together(finish, world, tmp_path):
       f'--gin_file={other}',
       *gin('train_eval_offline.update_rate=0.25'),
       *gin('bc_agent.Agent.alpha_entropy=0.75'),
+      *gin('import math'),
     ]
   )
   operative = (offline_dir(tmp_path, 'bc') / 'operative_config.gin').read_text()
