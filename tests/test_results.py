@@ -1,0 +1,26 @@
+"""The table that the project shows: that the runs kept beside it give it."""
+
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(tmp_path):
+  kept = os.path.join(_ROOT, 'results', 'report')
+  shutil.copy(os.path.join(kept, 'behavior.csv'), tmp_path)  # the data itself is not kept
+  done = subprocess.run(
+    [sys.executable, '-m', 'brac.report', '--root_dir=results', '--data_root_dir=nowhere',
+     f'--output_dir={tmp_path}'],
+    cwd=_ROOT, capture_output=True, text=True,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  tables = [name for name in sorted(os.listdir(kept)) if not name.endswith('.png')]
+  assert filecmp.cmpfiles(kept, tmp_path, tables, shallow=False) == (tables, [], [])
+  with open(os.path.join(_ROOT, 'README.md'), encoding='utf-8') as f:
+    readme = f.read()
+  for line in done.stdout.partition('\n\n')[0].splitlines()[1:]:
+    assert line in readme, 'the table of the README is another one'
