@@ -34,6 +34,6 @@ def reason(error: Exception, folder: str) -> str:
     # TensorFlow tells of its operation and of a file of its own before it says what was wrong.
     why = re.sub(r'{{.*?}}|\[Op:.*?\]', '', str(error).splitlines()[0]).rpartition('; ')[2].strip()
   if not os.path.isdir(folder):
-    return f'{why} ({folder} is no folder)'
+    return why
   disk = os.statvfs(folder)
   return f'{why} ({disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free)'
