@@ -773,6 +773,16 @@ def test_the_same_seed_gives_the_same_bits(seeded):
   assert_same_values(a / place, b / place)
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='one core is all there is')
+def test_the_number_of_cores_changes_no_bit(world, tmp_path):
+  cores = [str(core) for core in sorted(os.sched_getaffinity(0))[:2]]
+  for name in ('0', '01'):
+    command = ['taskset', '-c', ','.join(cores[: len(name)]), sys.executable, '-m']
+    args = offline_args(world, tmp_path / name, '--total_train_steps=100', eval_freq=50)
+    subprocess.run([*command, 'brac.train_offline', *args], check=True, capture_output=True)
+  assert_same_run(offline_dir(tmp_path / '0'), offline_dir(tmp_path / '01'))
+
+
 @pytest.mark.parametrize(
   'folder, other, name',
   [
