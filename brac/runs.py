@@ -334,7 +334,7 @@ def check_finite(
   what = ', '.join(f'{tag} is {info[tag]}' for tag in bad) or f'{variable} is not finite'
   raise UserError(
     f'{what} at step {step}; '
-    + (f'the last finite values were {short(last)}' if last else 'there were no finite ones before')
+    + (f'the last finite values were {short(last)}' if last else 'no step before was looked at')
     + '; what was saved before is kept'
   )
 
