@@ -17,7 +17,7 @@ from typing import Dict, List, NamedTuple
 
 from absl import flags
 
-from brac import data_config, programs
+from brac import data_config, files, programs
 from brac.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -84,10 +84,7 @@ def read(root: str) -> Dict[str, Entry]:
 def write(root: str, entries: Dict[str, Entry]) -> None:
   path = os.path.join(root, MANIFEST)
   policies = {place: entries[place]._asdict() for place in sorted(entries)}
-  with open(path + '.unfinished', 'w') as f:
-    json.dump({'about': _ABOUT, 'policies': policies}, f, indent=2)
-    f.write('\n')
-  os.replace(path + '.unfinished', path)
+  files.write_text(path, json.dumps({'about': _ABOUT, 'policies': policies}, indent=2) + '\n')
 
 
 def file_faults(root: str, entries: Dict[str, Entry]) -> List[str]:
