@@ -24,7 +24,7 @@ import pytest
 import tensorflow as tf
 from test_checkpoints import small_disk  # noqa: F401 - a fixture
 
-from brac import checkpoints, programs, rng, runs, train_eval_online, training
+from brac import checkpoints, gin_config, programs, rng, runs, train_eval_online, training
 from brac import files as brac_files
 from brac import results as brac_results
 from brac.dataset import CUT_OFF, Dataset, load
@@ -1427,11 +1427,11 @@ def parse(tmp_path):
 
   def parse(text, *bindings):
     (tmp_path / 'my.gin').write_text(text)
-    programs._parse_gin([str(tmp_path / 'my.gin')], bindings)
+    gin_config.parse([str(tmp_path / 'my.gin')], bindings)
 
   yield parse
   logging.disable(logging.NOTSET)
-  programs._preset.clear()
+  gin_config.preset.clear()
 
 
 @pytest.mark.parametrize(
@@ -1470,7 +1470,7 @@ def test_a_mistake_in_a_gin_file_names_its_place(text, texts, parse, tmp_path, m
 @pytest.mark.parametrize('path, says', [('{folder}', 'is a folder'), ('/dev/zero', 'no regular')])
 def test_a_gin_file_is_a_file(path, says, tmp_path):
   with pytest.raises(UserError, match=says):
-    programs._gin_file(path.replace('{folder}', str(tmp_path)))
+    gin_config._gin_file(path.replace('{folder}', str(tmp_path)))
 
 
 def test_what_a_run_does_not_use_is_named(parse):
@@ -1494,7 +1494,7 @@ def test_what_a_run_does_not_use_is_named(parse):
   sac, dual = 'sac_agent.Agent.ensemble_q_lambda', 'gradient_penalty.gamma'
 
   def unused(agent_name, experiment='train_eval_offline'):
-    return set(programs._unused(experiment, agent_name, []))
+    return set(gin_config.unused(experiment, agent_name, []))
 
   assert unused('sac') == {*others, *primal, dual, 'unused'}
   assert unused('brac_primal') == {*others, sac, dual, 'unused'}
@@ -1526,7 +1526,7 @@ programs.run(main)
 def test_a_preset_is_for_train_offline(experiment, parse):
   parse("train_eval_offline.agent_name = 'bc'")
   with pytest.raises(UserError, match='my.gin binds .*presets are for train_offline'):
-    programs._unused(experiment, 'sac', [])
+    gin_config.unused(experiment, 'sac', [])
 
 
 @pytest.mark.parametrize(
@@ -1540,21 +1540,21 @@ def test_a_preset_is_for_train_offline(experiment, parse):
 def test_a_binding_without_its_selector_is_refused(name, near, parse):
   parse('x = 3', f'{name} = 3')
   with pytest.raises(UserError) as error:
-    programs._unused('train_eval_offline', 'sac', [f'{name} = 3'])
+    gin_config.unused('train_eval_offline', 'sac', [f'{name} = 3'])
   assert str(error.value).startswith(f'gin: {name!r} names no parameter')
   assert str(error.value).endswith(near)
 
 
 def test_a_macro_may_name_the_agent(parse):
   parse('train_eval_offline.agent_name = %which', "which = 'bcq'")
-  assert programs._preset['agent_name'] == 'bcq'
-  assert programs._unused('train_eval_offline', 'bcq', ["which = 'bcq'"]) == []
+  assert gin_config.preset['agent_name'] == 'bcq'
+  assert gin_config.unused('train_eval_offline', 'bcq', ["which = 'bcq'"]) == []
 
 
 def test_a_macro_that_a_binding_makes_idle_is_no_mistake(parse):
   parse('size = 3\ntrain_eval_offline.batch_size = %size', 'train_eval_offline.batch_size = 4')
   bindings = ['train_eval_offline.batch_size = 4']
-  assert programs._unused('train_eval_offline', 'sac', bindings) == ['size']
+  assert gin_config.unused('train_eval_offline', 'sac', bindings) == ['size']
 
 
 @pytest.mark.parametrize('parameters', [dict(discount=2), dict(model_params=None)])
@@ -1571,7 +1571,7 @@ def test_what_an_agent_refuses_gets_the_experiments_selector(parameters, tmp_pat
       seed=0,
       **parameters,
     )
-  line = programs._first_line(str(error.value))
+  line = gin_config.first_line(str(error.value))
   assert line.startswith(f'train_eval_online.{parameter} ') and '\n' not in line
   assert not (tmp_path / 'run').exists()
 
