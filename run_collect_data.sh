@@ -11,7 +11,7 @@ fi
 data_name=$1
 shift
 env_name=HalfCheetah-v2
-if [ $# -gt 0 ] && [[ $1 != --* ]]; then
+if [ $# -gt 0 ] && [[ $1 != -* ]]; then
   env_name=$1
   shift
 fi

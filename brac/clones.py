@@ -7,7 +7,7 @@ from typing import List, Optional
 import gin
 from absl import logging
 
-from brac import checkpoints, runs
+from brac import checkpoints, results, runs
 from brac.data_config import project_folder
 from brac.errors import UserError
 
@@ -60,6 +60,8 @@ def bind(log_dir: str, paths: List[str], command: str) -> None:
       f'{" or ".join(paths)}; this makes one: {command}'
     )
   logging.info('the behavior policy is %s', path)
+  if results.is_half_trained(os.path.dirname(path)):
+    logging.warning('the run that trains the behavior policy has not come to its end')
   with gin.unlock_config():
     gin.bind_parameter(_PARAMETER, path)
 

@@ -283,6 +283,11 @@ def fingerprint(rows: Transitions) -> str:
   return f'{len(rows.reward)} transitions, crc32 {checksum:08x}'
 
 
+def size_of(path: str) -> int:
+  """How many transitions the dataset at `path` holds; raises UserError where there is none."""
+  return _size(checkpoints.Reader(path, 'dataset'))
+
+
 def episodes(path: str) -> Tuple[np.ndarray, np.ndarray]:
   """The whole episodes of the dataset at `path`: their returns `[n]` and their steps `[n]`.
 

@@ -7,7 +7,7 @@ import logging as stdlib_logging
 import os
 import re
 import textwrap
-from typing import Iterable, List, Optional, Sequence
+from typing import Dict, Iterable, List, Optional, Sequence
 
 from absl import flags
 
@@ -110,6 +110,18 @@ def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[st
       place = f'{scope}/{_short(selector)}' if scope else _short(selector)
       found += [f'{place}.{name}' for name in bindings]
   return found
+
+
+def bound() -> Dict[str, object]:
+  """The values that are bound now, by the names that `operative_config.gin` has for them."""
+  import gin
+
+  return {
+    f'{_short(selector)}.{name}': copy.deepcopy(value)
+    for (scope, selector), bindings in gin.config._CONFIG.items()
+    if not scope and selector.startswith('brac.')
+    for name, value in bindings.items()
+  }
 
 
 def first_line(message: str) -> str:

@@ -10,6 +10,7 @@ behavior.csv, and a figure of learning curves for each environment and dataset,
 {ENV}_{DATA}_n{N}.png.
 """
 
+import collections
 import csv
 import math
 import os
@@ -56,13 +57,13 @@ class Behavior(NamedTuple):
   episodes: int
 
 
-def read_behavior(path: str) -> Dict[Tuple[str, str], Behavior]:
-  """What `write_behavior` left, by environment and data; raises ValueError where it is damaged."""
+def read_behavior(path: str) -> Dict[Task, Behavior]:
+  """What `write_behavior` left; raises ValueError where it is damaged."""
   if not os.path.exists(path):
     return {}
   with open(path, newline='') as f:
     return {
-      (row['env'], row['data']): Behavior(
+      (row['env'], row['data'], f'n{int(row["transitions"])}'): Behavior(
         *(float(row[k]) for k in ('mean', 'std', 'mean by step')), int(row['episodes'])
       )
       for row in csv.DictReader(f)
@@ -70,13 +71,14 @@ def read_behavior(path: str) -> Dict[Tuple[str, str], Behavior]:
     }
 
 
-def write_behavior(path: str, behavior: Dict[Tuple[str, str], Behavior]) -> None:
-  header = ['env', 'data', 'mean', 'std', 'mean by step', 'episodes']
-  write_csv(path, [header, *([*place, *values] for place, values in sorted(behavior.items()))])
+def write_behavior(path: str, behavior: Dict[Task, Behavior]) -> None:
+  header = ['env', 'data', 'transitions', 'mean', 'std', 'mean by step', 'episodes']
+  rows = ([*task[:2], task[2][1:], *values] for task, values in sorted(behavior.items()))
+  write_csv(path, [header, *rows])
 
 
-def measure_behavior(path: str) -> Behavior:
-  """Of the dataset at a path.
+def measure_behavior(path: str) -> Tuple[str, Behavior]:
+  """Of the dataset at a path: how many transitions it has, as in a `Task`, and their returns.
 
   Raises:
     UserError: there is none, or it does not tell its episodes.
@@ -87,7 +89,8 @@ def measure_behavior(path: str) -> Behavior:
   if not len(returns):
     raise UserError(f'dataset {path} tells of no whole episode')
   by_step = np.average(returns, weights=steps)
-  return Behavior(float(returns.mean()), float(returns.std()), float(by_step), len(returns))
+  behavior = Behavior(float(returns.mean()), float(returns.std()), float(by_step), len(returns))
+  return f'n{dataset.size_of(path)}', behavior
 
 
 # --- Numbers --------------------------------------------------------------------------------------
@@ -147,6 +150,7 @@ def text(rows: Rows) -> str:
 
 
 def markdown(rows: Rows) -> str:
+  rows = [[cell.replace('|', r'\|') for cell in row] for row in rows]
   head, *body = (f'| {" | ".join(row)} |' for row in rows)
   return '\n'.join([head, '| --- |' + ' ---: |' * (len(rows[0]) - 1), *body])
 
@@ -160,9 +164,10 @@ class Cell(NamedTuple):
   """The runs of an algorithm on a dataset, in numbers of one policy."""
 
   values: Tuple[float, ...]  # of the finished runs
+  guessed: bool  # whether one of these does not say itself that it is finished
   unfinished: int
+  shorter: int  # finished, but after fewer steps than others: not among the values
   broken: int
-  guessed: bool  # whether a finished run does not say itself that it is
 
   def __str__(self) -> str:
     parts = []
@@ -170,21 +175,24 @@ class Cell(NamedTuple):
       spread = f' ± {shown(np.std(self.values))}' if len(self.values) > 1 else ''
       mark = '?' if self.guessed else ''
       parts.append(f'{shown(np.mean(self.values))}{spread} ({len(self.values)}){mark}')
-    parts += [f'{n} {what}' for what in ('unfinished', 'broken') if (n := getattr(self, what))]
+    parts += [f'{n} {what}' for what in LEFT_OUT if (n := getattr(self, what))]
     return ', '.join(parts) or ABSENT
 
   def numbers(self) -> list:
-    mean = [np.mean(self.values), np.std(self.values)] if self.values else ['', '']
-    return [*mean, len(self.values), self.unfinished, self.broken]
+    mean = np.mean(self.values) if self.values else ''
+    std = np.std(self.values) if len(self.values) > 1 else ''
+    left_out = (getattr(self, what) for what in LEFT_OUT)
+    return [mean, std, len(self.values), '?' if self.guessed else '', *left_out]
 
 
-NUMBERS = ('mean', 'std', 'seeds', 'unfinished', 'broken')
+LEFT_OUT = ('unfinished', 'shorter', 'broken')
+NUMBERS = ('mean', 'std', 'seeds', 'guessed', *LEFT_OUT)
 
 
 class Report:
   """All runs of a tree, grouped."""
 
-  def __init__(self, runs: List[Run], behavior: Dict[Tuple[str, str], Behavior], last: int):
+  def __init__(self, runs: List[Run], behavior: Dict[Task, Behavior], last: int):
     self.runs, self.behavior, self.last = runs, behavior, last
     self.tasks = sorted({run.task for run in runs})
     self.algorithms = sorted({run.algorithm for run in runs})
@@ -198,14 +206,21 @@ class Report:
   def of(self, task: Task, algorithm: str) -> List[Run]:
     return [run for run in self.runs if (run.task, run.algorithm) == (task, algorithm)]
 
+  def averaged(self, task: Task, algorithm: str) -> List[Run]:
+    """The finished runs, but for those of fewer steps than others of them."""
+    done = [run for run in self.of(task, algorithm) if run.status == 'finished']
+    return [run for run in done if run.steps[-1] == max(other.steps[-1] for other in done)]
+
   def cell(self, task: Task, algorithm: str, policy: str) -> Cell:
-    runs = self.of(task, algorithm)
-    done = [run for run in runs if run.status == 'finished' and policy in run.returns]
+    runs, averaged = self.of(task, algorithm), self.averaged(task, algorithm)
+    n = collections.Counter(run.status for run in runs)
+    having = [run for run in averaged if policy in run.returns]
     return Cell(
-      tuple(final(run, policy, self.last) for run in done),
-      sum(run.status == 'unfinished' for run in runs),
-      sum(run.status == 'broken' for run in runs),
-      not all(run.told for run in done),
+      tuple(final(run, policy, self.last) for run in having),
+      not all(run.told for run in having),
+      n['unfinished'],
+      n['finished'] - len(averaged),
+      n['broken'],
     )
 
   def rows(self, algorithms: Sequence[str]) -> List[Tuple[str, str]]:
@@ -220,20 +235,20 @@ class Report:
       data_names = [task[1] for task in tasks]
       table = [[f'{env_name} {n_train}', *data_names]]
       sheet = [['algorithm', 'policy', *(f'{d} {what}' for d in data_names for what in NUMBERS)]]
-      own = [self.behavior.get(task[:2]) for task in tasks]
+      own = [self.behavior.get(task) for task in tasks]
       table.append(
         ['behavior data']
         + [f'{shown(b.mean)} ± {shown(b.std)} ({b.episodes} ep.)' if b else ABSENT for b in own]
       )
+      more = [''] * (len(NUMBERS) - 2)
       sheet.append(
         ['behavior data', 'episodes']
-        + [x for b in own for x in ([b.mean, b.std, '', '', ''] if b else [''] * len(NUMBERS))]
+        + [x for b in own for x in ([b.mean, b.std, *more] if b else [''] * len(NUMBERS))]
       )
       if any(b and not math.isclose(b.mean, b.by_step) for b in own):
         table.append(['behavior data, by step', *(shown(b.by_step) if b else ABSENT for b in own)])
         sheet.append(
-          ['behavior data', 'steps']
-          + [x for b in own for x in [b.by_step if b else '', *[''] * (len(NUMBERS) - 1)]]
+          ['behavior data', 'steps'] + [x for b in own for x in [b.by_step if b else '', '', *more]]
         )
       there = {run.algorithm for run in self.runs if run.task in tasks}
       for name, policy in self.rows([a for a in self.algorithms if a in there]):
@@ -248,19 +263,17 @@ class Report:
 
     Where no task has two seeds there is no interval.
     """
-    data = {task: b.by_step for task in self.tasks if (b := self.behavior.get(task[:2]))}
-    data = {task: value for task, value in data.items() if value}
+    data = {task: b.by_step for task in self.tasks if (b := self.behavior.get(task)) and b.by_step}
     rows = []
     for name, policy in self.rows(self.algorithms) if len(data) > 1 else []:
+      cells = {task: self.cell(task, name, policy) for task in data}
       strata = [
-        np.array([score(x, data[task]) for x in cell.values])
-        for task in data
-        if (cell := self.cell(task, name, policy)).values
+        np.array([score(x, data[t]) for x in c.values]) for t, c in cells.items() if c.values
       ]
       if strata:
         mean, low, high = iqm_interval(strata)
         interval = [low, high] if max(map(len, strata)) > 1 else ['', '']
-        n_runs = sum(map(len, strata))
+        n_runs = f'{sum(map(len, strata))}{"?" * any(cell.guessed for cell in cells.values())}'
         rows.append([f'{name} {policy}', mean, *interval, f'{len(strata)} of {len(data)}', n_runs])
     return rows
 
@@ -282,27 +295,62 @@ class Report:
     few = [f'{name} ({n})' for name, n in sorted(few) if n < self.last]
     if few:
       notes.append(f'runs of fewer evaluations, which are all averaged: {", ".join(few)}')
+    lengths = {run.steps[-1] for run in self.runs if run.status == 'finished'}
+    if len(lengths) == 1:
+      notes.append(f'all finished runs are of {lengths.pop()} steps')
     for task in self.tasks:
-      where = ' '.join(task)
-      seeds = {run.seed for run in self.runs if run.task == task and run.seed}
-      for name in self.algorithms:
-        runs = self.of(task, name)
-        lacking = sorted(seeds - {run.seed for run in runs})
-        if not runs:
-          notes.append(f'missing: {where}: {name}')
-        elif lacking:
-          notes.append(f'missing: {where}: {name}, of seed {", ".join(lacking)}')
-        lengths = sorted({run.steps[-1] for run in runs if run.status == 'finished'})
-        if len(lengths) > 1:
-          notes.append(f'{where}: {name}: finished runs of {" and ".join(map(str, lengths))} steps')
-      if task[:2] not in self.behavior:
-        notes.append(f"{where}: the data's return is not known")
+      notes += self._notes_on(task, of_one_length=len(lengths) < 2)
     if any(run.status == 'finished' and not run.told for run in self.runs):
       notes.append(
         f'?: no {results.PROGRESS} says whether these runs are finished; they are as long as the '
-        'longest of their algorithm'
+        'longest of all'
       )
     return notes
+
+  def _notes_on(self, task: Task, of_one_length: bool) -> List[str]:
+    """What a reader has to know to compare the numbers of a task with one another."""
+    notes, where = [], ' '.join(task)
+    seeds = {run.seed for run in self.runs if run.task == task and run.seed}
+    lengths: Dict[int, List[str]] = {}
+    for name in self.algorithms:
+      runs, averaged = self.of(task, name), self.averaged(task, name)
+      lacking = sorted(seeds - {run.seed for run in runs})
+      if not runs:
+        notes.append(f'missing: {where}: {name}')
+      elif lacking:
+        notes.append(f'missing: {where}: {name}, of seed {", ".join(lacking)}')
+      for run in runs:
+        if run.status == 'finished' and run not in averaged:
+          notes.append(
+            f'shorter: {where}: {name} of seed {run.seed} ended at step {run.steps[-1]}, others at '
+            f'{averaged[0].steps[-1]}; it is left out'
+          )
+      if averaged:
+        lengths.setdefault(averaged[0].steps[-1], []).append(name)
+      for policy in self._policies[name]:
+        without = [run.seed for run in averaged if policy not in run.returns]
+        if 0 < len(without) < len(averaged):
+          notes.append(f'{where}: {name} of seed {", ".join(without)} has no {policy}')
+      if len({run.steps[-self.last :] for run in averaged}) > 1:
+        notes.append(f'{where}: {name}: the last {self.last} evaluations are at different steps')
+      differ = differing([results.read_settings(run.folder) for run in averaged])
+      if differ:
+        notes.append(f'{where}: {name}: runs of different settings: {", ".join(differ)}')
+    if lengths and not of_one_length:
+      of = '; '.join(f'{n} ({", ".join(names)})' for n, names in sorted(lengths.items()))
+      notes.append(f'{where}: steps of the runs: {of}')
+    if task not in self.behavior:
+      notes.append(f"{where}: the data's return is not known")
+    elif not self.behavior[task].by_step:
+      notes.append(f"{where}: the data's return is 0, no unit for an interquartile mean: left out")
+    return notes
+
+
+def differing(settings: Sequence[Dict[str, str]]) -> List[str]:
+  """The parameters that are not the same in all of these that are known, but for the clone."""
+  known = [x for x in settings if x]
+  names = sorted({name for x in known for name in x if not name.endswith('behavior_ckpt_file')})
+  return [name for name in names if len({x.get(name) for x in known}) > 1]
 
 
 # --- Learning curves ------------------------------------------------------------------------------
@@ -333,20 +381,19 @@ def draw(report: Report, task: Task, path: str) -> None:
   size = 0.6 + 2.9 * n_columns, 1.3 + 2.2 * n_rows
   figure = Figure(figsize=size, dpi=120, layout='constrained')
   axes = list(figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).flat)
-  own = report.behavior.get(task[:2])
+  own = report.behavior.get(task)
   handles = {}
   for k_panel, (name, ax) in enumerate(zip(names, axes)):
-    runs = [run for run in report.of(task, name) if run.steps]
-    done = [run for run in runs if run.status == 'finished']
+    averaged = report.averaged(task, name)
     for k, (_, policy) in enumerate(report.rows([name])):
       color, style = ((BLUE, '-'), (VERMILION, '--'), (GREEN, '-.'), (PURPLE, ':'))[k % 4]
-      for run in runs:
-        if run.status == 'unfinished' and policy in run.returns:
+      for run in report.of(task, name):
+        if run.steps and policy in run.returns and run not in averaged:
           (line,) = ax.plot(
             run.steps, run.returns[policy], style, color='0.6', lw=0.9, marker='.', ms=3
           )
-          handles.setdefault('unfinished run', line)
-      having = [run for run in done if policy in run.returns]
+          handles.setdefault('unfinished or shorter run', line)
+      having = [run for run in averaged if policy in run.returns]
       if having:
         steps, mean, std = band(having, policy)
         (line,) = ax.plot(
@@ -357,9 +404,11 @@ def draw(report: Report, task: Task, path: str) -> None:
           ax.fill_between(steps, mean - std, mean + std, color=color, alpha=0.2, lw=0)
     if own:
       handles.setdefault('behavior data', ax.axhline(own.by_step, color='black', ls=':', lw=1))
-    seeds = f'{len(done)} seed{"" if len(done) == 1 else "s"}'
-    more = len(runs) - len(done)
-    ax.set_title(f'{name} ({seeds}{f", {more} unfinished" if more else ""})', fontsize=9)
+    seeds = f'{len(averaged)} seed{"" if len(averaged) == 1 else "s"}'
+    cell = report.cell(task, name, report.rows([name])[0][1])
+    more = [f'{n} {what}' for what in LEFT_OUT if (n := getattr(cell, what))]
+    mark = '?' if cell.guessed else ''
+    ax.set_title(plain(f'{name} ({", ".join([seeds + mark, *more])})'), fontsize=9)
     ax.grid(alpha=0.25)
     ax.tick_params(labelsize=8, labelbottom=True)
     ax.xaxis.set_major_formatter(EngFormatter(sep=''))
@@ -370,11 +419,16 @@ def draw(report: Report, task: Task, path: str) -> None:
   for ax in axes[len(names) :]:
     ax.remove()
   env_name, data_name, n_train = task
-  figure.suptitle(f'{env_name}, data {data_name}, {n_train[1:]} transitions', fontsize=11)
-  figure.legend(
-    handles.values(), handles.keys(), loc='outside lower center', ncols=4, fontsize=8, frameon=False
-  )
+  title = f'{env_name}, data {data_name}, {n_train[1:]} transitions'
+  figure.suptitle(plain(title), fontsize=11)
+  names, place = map(plain, handles), 'outside lower center'
+  figure.legend(handles.values(), names, loc=place, ncols=4, fontsize=8, frameon=False)
   figure.savefig(path)
+
+
+def plain(text: str) -> str:
+  """Text in which matplotlib sees no formula."""
+  return text.replace('$', r'\$')
 
 
 # --- The program ----------------------------------------------------------------------------------
@@ -382,7 +436,7 @@ def draw(report: Report, task: Task, path: str) -> None:
 
 def load_behavior(
   tasks: Iterable[Task], data_root_dir: str, kept_in: str
-) -> Tuple[Dict[Tuple[str, str], Behavior], List[str]]:
+) -> Tuple[Dict[Task, Behavior], List[str]]:
   """The returns of the datasets that are there, of others as they were kept; and what went wrong.
 
   What is found is kept for a time when the data is gone.
@@ -393,15 +447,22 @@ def load_behavior(
   except (OSError, ValueError, KeyError, TypeError, csv.Error):
     kept = {}
     notes.append(f'{kept_in} cannot be read; it is written anew')
+  tasks = set(tasks)
   for place in sorted({task[:2] for task in tasks}):
     path = os.path.join(data_root_dir, *place, FLAGS.data_sub_dir, FLAGS.data_file_name)
     if os.path.isdir(os.path.dirname(path)):
       programs.quiet_imports()
       from brac import checkpoints
 
+      of_place = {task for task in tasks if task[:2] == place}
       try:
-        if place not in kept or checkpoints.exists(path):
-          kept[place] = measure_behavior(path)
+        if not of_place <= kept.keys() or checkpoints.exists(path):
+          n, behavior = measure_behavior(path)
+          kept[(*place, n)] = behavior
+          notes += [
+            f'{" ".join(task)}: dataset {path} is another one, of {n[1:]} transitions'
+            for task in sorted(of_place - {(*place, n)})
+          ]
       except UserError as error:
         notes.append(str(error))
   return kept, notes
@@ -436,14 +497,6 @@ def main() -> None:
     for name, mean, low, high, tasks, n in aggregate
   ]
 
-  for _, table, _ in tables:
-    print(text(table), end='\n\n')
-  print(textwrap.fill(legend, 100))
-  if aggregate:
-    print(f'\n{textwrap.fill(aggregate_title, 100)}\n{text(aggregate_table)}')
-    print(textwrap.fill(aggregate_legend, 100))
-  print(''.join(f'\n{note}' for note in notes))
-
   os.makedirs(output_dir, exist_ok=True)
   write_behavior(kept_in, behavior)
   page = ['# Returns', legend]
@@ -466,6 +519,14 @@ def main() -> None:
       page.append(f'![Learning curves of {" ".join(task)}]({name})')
   with open(os.path.join(output_dir, 'report.md'), 'w', encoding='utf-8') as f:
     f.write('\n\n'.join(page) + '\n')
+
+  for _, table, _ in tables:
+    print(text(table), end='\n\n')
+  print(textwrap.fill(legend, 100))
+  if aggregate:
+    print(f'\n{textwrap.fill(aggregate_title, 100)}\n{text(aggregate_table)}')
+    print(textwrap.fill(aggregate_legend, 100))
+  print(''.join(f'\n{note}' for note in notes))
   print(f'\nas CSV and Markdown, with learning curves: {output_dir}')
 
 
@@ -477,7 +538,7 @@ def run_rows(runs: List[Run], root_dir: str) -> List[list]:
     for policy in run.returns or ['']:
       mean = final(run, policy, FLAGS.last) if run.steps and policy else ''
       numbers = [run.step, run.total, policy, len(run.steps), mean, run.fault]
-      rows.append([place, run.status, *numbers])
+      rows.append([place, run.status + '?' * (not run.told), *numbers])
   return rows
 
 

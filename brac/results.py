@@ -10,6 +10,7 @@ import re
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from brac import files
+from brac.errors import UserError
 
 PROGRESS = 'progress.json'
 
@@ -46,6 +47,47 @@ def is_finished(folder: str, total_train_steps: int = 0) -> bool:
   return step >= max(total, total_train_steps)
 
 
+def is_half_trained(folder: str) -> bool:
+  """Whether a run says of itself that it has not come to its end."""
+  return os.path.exists(os.path.join(folder, PROGRESS)) and not is_finished(folder)
+
+
+def check_not_lost(folder: str, checkpoint: str) -> None:
+  """To be called where a run has no checkpoint, before a new one writes over its results.
+
+  Raises:
+    UserError: the folder tells of a run that was saved.
+  """
+  try:
+    step, _ = read_progress(folder) or (0, 0)
+  except ValueError:
+    return
+  if step:
+    raise UserError(
+      f'{folder} has the results of a run that was saved at step {step}, but its checkpoint '
+      f'{checkpoint} is gone; remove that folder, or choose another --sub_dir or --root_dir'
+    )
+
+
+# Gin parameters that a run may go on with other values of.
+NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
+
+
+def read_settings(folder: str) -> Dict[str, str]:
+  """The gin parameters that a run's numbers depend on, as written down; {} where they are not."""
+  try:
+    with open(os.path.join(folder, 'operative_config.gin'), errors='replace') as f:
+      lines = [line for line in f.read().splitlines() if line and not line.startswith('#')]
+  except OSError:
+    return {}
+  found, name = {}, ''
+  for line in lines:
+    if not line.startswith(' '):  # as the other lines of a long value do
+      name, _, line = line.partition(' = ')
+    found[name] = found.get(name, '') + line.strip(' \\')
+  return {k: v for k, v in found.items() if k.rpartition('.')[2] not in NO_NUMBER_DEPENDS_ON}
+
+
 class Run(NamedTuple):
   """A run as its folder tells it."""
 
@@ -77,13 +119,11 @@ def read_runs(root_dir: str) -> List[Run]:
   """The runs below a folder, the broken ones too, in order of their names.
 
   A run whose folder has no `progress.json` (an older version's) counts as finished where it is as
-  long as the longest of its algorithm.
+  long as the longest of them all.
   """
   runs = [_read_run(folder, place) for place, folder in _places(root_dir, ())]
-  longest: Dict[str, int] = {}
-  for run in runs:
-    longest[run.algorithm] = max(longest.get(run.algorithm, 0), run.step, run.total)
-  return [run if run.told else run._replace(total=longest[run.algorithm]) for run in runs]
+  longest = max((max(run.step, run.total) for run in runs), default=0)
+  return [run if run.told else run._replace(total=longest) for run in runs]
 
 
 def _places(folder: str, place: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...], str]]:
@@ -149,9 +189,10 @@ def read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...
     try:
       step, *values = line.split(',')
       row = [int(step), *map(float, values)]
-    except ValueError:
-      row = []
-    if len(row) != len(header) or not all(map(math.isfinite, row)):
+      readable = len(row) == len(header) and all(map(math.isfinite, row))
+    except (ValueError, OverflowError):
+      readable = False
+    if not readable:
       raise ValueError(f'line {k} of results.csv is {_shown(line)}')
     if rows and row[0] <= rows[-1][0]:
       raise ValueError(f'line {k} of results.csv is of step {row[0]}, after step {rows[-1][0]}')

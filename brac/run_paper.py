@@ -6,19 +6,19 @@ goes on. A run that fails does not stop the others: it is named at the end with 
 exit status is 1. Ctrl-C or SIGTERM lets all runs save and stops them; the same command goes on.
 """
 
+import ast
 import difflib
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from absl import flags
 
-from brac import programs, results
+from brac import gin_config, programs, results
 from brac.data_config import project_folder
 from brac.errors import UserError
 
@@ -81,29 +81,29 @@ class Job(NamedTuple):
   needs: Tuple[str, ...] = ()
 
 
-def plan() -> Tuple[List[Job], int]:
-  """The jobs that the flags ask for, less what is done; and how many runs are finished already.
+def plan() -> Tuple[List[Job], int, List[str]]:
+  """The jobs that the flags ask for, less what is done; how many runs are; what is to be known.
 
   The first seeds of everything come first, so that a grid that is not through has a whole table.
 
   Raises:
-    UserError: there is no such preset, data config or environment, or a seed is none.
+    UserError: there is no such preset, data config or environment, gin does not understand one, a
+      seed is none, or what is finished was trained otherwise.
   """
-  from brac import checkpoints, environments
+  from brac import checkpoints, dataset, environments
 
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
   config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
   checkpoints.check_path(root_dir)
   programs.folder(FLAGS.policy_root_dir)
-  presets = {name: _config(config_dir, name, '.gin') for name in FLAGS.presets}
-  primal = {name for name, path in presets.items() if 'brac_primal' in _agent(path)}
+  presets = {name: _preset(config_dir, name) for name in FLAGS.presets}
   if not all(seed.isdecimal() and int(seed) <= _MAX_SEED for seed in FLAGS.seeds):
     raise UserError(f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers up to {_MAX_SEED}')
   for env_name in FLAGS.env_names:
     environments.make_batch(env_name, 1, seed=0)
   given = [f'--gin_bindings={binding}' for binding in FLAGS.gin_bindings]
   jobs: Dict[str, Job] = {}
-  finished = set()
+  finished, notes = set(), {}
 
   def job(env_name: str, data_name: str, what: str, needs: Sequence[str], *command: str) -> str:
     """Notes a job down, if it was not; returns its name."""
@@ -117,7 +117,12 @@ def plan() -> Tuple[List[Job], int]:
 
   def collection(env_name: str, data_name: str) -> str:
     """Its job's name; none where the data is there."""
-    if checkpoints.exists(os.path.join(data_root_dir, env_name, data_name, '0', 'data')):
+    path = os.path.join(data_root_dir, env_name, data_name, '0', 'data')
+    if checkpoints.exists(path):
+      n = dataset.size_of(path)
+      if n != FLAGS.n_train:
+        used = f'the first {FLAGS.n_train}' if n > FLAGS.n_train else 'all'
+        notes[path] = f'{path} has {n} transitions: {used} of them are used'
       return ''
     _config(config_dir, f'dcfg_{data_name}', '.py')
     more = [f'--config_dir={config_dir}'] if FLAGS.config_dir else []
@@ -133,19 +138,27 @@ def plan() -> Tuple[List[Job], int]:
     """Its job's name; none where it is finished."""
     data = os.path.join(env_name, data_name, f'n{FLAGS.n_train}')
     folder = os.path.join(root_dir, data, preset, '0', str(seed))
+    if preset not in presets:  # bc, for the sake of another one
+      presets[preset] = _preset(config_dir, preset)
     if results.is_finished(folder, FLAGS.total_train_steps):
+      _check_settings(folder, presets[preset].settings)
       finished.add(folder)
       return ''
     needs = [collection(env_name, data_name)]
-    if preset in primal:
-      # train_offline takes the clone of the run's own seed before that of seed 0.
-      if 'bc' in presets:
+    if presets[preset].agent_name == 'brac_primal':
+      clone_seed = _clone_to_train(root_dir, data, seed)
+      if 'bc' in FLAGS.presets:
         needs.append(training(env_name, data_name, 'bc', seed))
-      elif not _has_clone(root_dir, data):
-        needs.append(training(env_name, data_name, 'bc', 0))
+      elif clone_seed is not None:
+        needs.append(training(env_name, data_name, 'bc', clone_seed))
+      if clone_seed is not None and not needs[-1]:
+        raise UserError(
+          f'{env_name} {data_name} {preset} {seed} needs a clone: bc is finished there, but its '
+          'agent_behavior is gone; remove the folder of that run, and it is trained again'
+        )
     return job(
       env_name, data_name, f'{preset} {seed}', needs, 'brac.train_offline',
-      f'--gin_file={presets.get(preset) or _config(config_dir, preset, ".gin")}',
+      f'--gin_file={presets[preset].path}',
       f'--root_dir={root_dir}', f'--data_root_dir={data_root_dir}', f'--n_train={FLAGS.n_train}',
       f'--seed={seed}', f'--total_train_steps={FLAGS.total_train_steps}',
       f'--n_eval_episodes={FLAGS.n_eval_episodes}', *given,
@@ -154,9 +167,9 @@ def plan() -> Tuple[List[Job], int]:
   for seed in dict.fromkeys(map(int, FLAGS.seeds)):
     for env_name in FLAGS.env_names:
       for data_name in FLAGS.data_names:
-        for preset in presets:
+        for preset in dict.fromkeys(FLAGS.presets):
           training(env_name, data_name, preset, seed)
-  return list(jobs.values()), len(finished)
+  return list(jobs.values()), len(finished), list(notes.values())
 
 
 def _config(folder: str, name: str, ending: str) -> str:
@@ -169,38 +182,69 @@ def _config(folder: str, name: str, ending: str) -> str:
   return path
 
 
-def _has_clone(root_dir: str, data: str) -> bool:
-  """Whether there is a clone of seed 0, trained to its end or shipped.
+class Preset(NamedTuple):
+  """A preset with the --gin_bindings."""
 
-  As train_offline takes the user's own before the shipped one, a half trained one does not do; one
-  that tells nothing of its training was put there, or is an older version's.
-  """
-  from brac import checkpoints
-
-  own, shipped = (
-    os.path.join(root, data, 'bc', '0', '0')
-    for root in (root_dir, project_folder('trained_policies'))
-  )
-  if checkpoints.exists(os.path.join(own, 'agent_behavior')):
-    return results.is_finished(own) or not os.path.exists(os.path.join(own, results.PROGRESS))
-  return checkpoints.exists(os.path.join(shipped, 'agent_behavior'))
+  path: str
+  agent_name: str
+  settings: Dict[str, object]  # what they bind
 
 
-def _agent(preset: str) -> str:
-  """The agent that a preset binds, as it stands there; nothing where a file it includes may do so.
+def _preset(config_dir: str, name: str) -> Preset:
+  """The preset of that name in a folder, or among the project's own.
 
   Raises:
-    UserError: it binds none, and would train --agent_name's in that one's folder.
+    UserError: there is none, gin does not understand it, or it binds no agent's name and would
+      train --agent_name's in that one's folder.
   """
-  try:
-    with open(preset, encoding='utf-8') as f:
-      text = f.read()
-  except UnicodeDecodeError:
-    raise UserError(f'{preset} is no text in UTF-8') from None
-  agents = re.findall(r'^\s*[\w./]*\bagent_name\s*=([^#\n]*)', text, re.M)
-  if not agents and not re.search(r'^\s*include\b', text, re.M):
-    raise UserError(f'{preset} binds no train_eval_offline.agent_name')
-  return agents[-1] if agents else ''
+  import gin
+
+  own = os.path.join(project_folder('configs'), name + '.gin')
+  has = os.path.isfile(os.path.join(config_dir, name + '.gin')) or not os.path.isfile(own)
+  path = _config(config_dir, name, '.gin') if has else own
+  gin.clear_config()
+  gin_config.parse([path], FLAGS.gin_bindings)
+  agent_name = gin_config.preset.get('agent_name')
+  if agent_name is None:
+    raise UserError(f'{path} binds no train_eval_offline.agent_name')
+  return Preset(path, agent_name, gin_config.bound())
+
+
+def _check_settings(folder: str, wanted: Dict[str, object]) -> None:
+  """Raises UserError where a finished run tells that it was trained with other settings."""
+  from brac import checkpoints, runs
+
+  path = os.path.join(folder, 'agent')
+  then = runs.kept_settings(path) if checkpoints.exists(path) else {}
+  changes = []
+  for name, value in {**wanted, '--n_eval_episodes': FLAGS.n_eval_episodes}.items():
+    try:
+      was = ast.literal_eval(then[name])
+    except (KeyError, ValueError, SyntaxError):  # nothing depends on it, or it names a function
+      continue
+    if was != value and not name.endswith(
+      '.behavior_ckpt_file'
+    ):  # None, and the clone it stood for
+      changes.append(f'{name} was {was!r}, is {value!r}')
+  if changes:
+    raise UserError(
+      f'{folder} is finished, with other settings: {"; ".join(changes)}; choose another --root_dir'
+    )
+
+
+def _clone_to_train(root_dir: str, data: str, seed: int) -> Optional[int]:
+  """The seed of the clone that has to be trained for a run; None where there is one to take.
+
+  That is the one which train_offline will take: half trained, it does not do. One that tells
+  nothing of its training was put there, or is shipped.
+  """
+  from brac import checkpoints, clones
+
+  for path in clones.places(root_dir, data, '0', seed):
+    if checkpoints.exists(path):
+      folder = os.path.dirname(path)
+      return int(os.path.basename(folder)) if results.is_half_trained(folder) else None
+  return 0
 
 
 def run_jobs(jobs: Sequence[Job], n_jobs: int) -> Dict[str, str]:
@@ -297,7 +341,9 @@ def main() -> None:
   # A terminal that is closed stops the runs as well, unless nohup was to keep them.
   if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
-  jobs, n_finished = plan()
+  jobs, n_finished, notes = plan()
+  for note in notes:
+    print(note, file=sys.stderr)
   if not jobs and not n_finished:
     raise UserError('no run is asked for: --env_names, --data_names, --presets or --seeds is empty')
   print(f'{len(jobs)} programs to run, {FLAGS.n_jobs} at a time; {n_finished} runs are finished')

@@ -267,10 +267,6 @@ def _version() -> str:
   return f'{brac.__version__} of source {checksum:08x}'
 
 
-# Gin parameters that a run may go on with other values of.
-_NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
-
-
 class Settings:
   """What the numbers of a run depend on, the version of its code too: kept with its state.
 
@@ -284,7 +280,7 @@ class Settings:
     for line in gin.operative_config_str(max_line_length=10**5).splitlines():  # a line each
       name, is_binding, value = map(str.strip, line.partition('='))  # or an import
       if is_binding and not line.startswith('#'):
-        if name.rpartition('.')[2] not in _NO_NUMBER_DEPENDS_ON:
+        if name.rpartition('.')[2] not in results.NO_NUMBER_DEPENDS_ON:
           self._now[name] = value
     self.variable = tf.Variable(json.dumps(self._now, sort_keys=True))
 

@@ -124,6 +124,8 @@ def train_eval_offline(
     settings.check(path, allow_changed_config)
     agent.restore(path)
     logging.info('going on from step %d of %s', agent.step, path)
+  else:
+    results.check_not_lost(log_dir, path)
   clone = os.path.join(log_dir, 'agent_behavior')
 
   def write_progress() -> None:

@@ -7,7 +7,7 @@ import shlex
 import gin
 import pytest
 
-from brac import checkpoints, clones, environments, rng
+from brac import checkpoints, clones, environments, results, rng
 from brac.data_config import project_folder
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError
@@ -152,6 +152,15 @@ def test_a_shipped_clone_is_taken_where_the_user_has_none(tmp_path):
   save_clone(tmp_path / 'shipped')
   clones.bind(str(tmp_path / 'run'), [own, shipped], '')
   assert gin.query_parameter(PARAMETER) == shipped
+
+
+def test_a_clone_that_is_half_trained_is_named(tmp_path, caplog):
+  for step, warned in ((2, True), (5, False)):
+    gin.clear_config()
+    caplog.clear()
+    results.write_progress(str(tmp_path), step, 5)
+    clones.bind(str(tmp_path / 'run'), [save_clone(tmp_path)], '')
+    assert ('has not come to its end' in caplog.text) == warned
 
 
 def test_equal_places_are_looked_at_once(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from brac import checkpoints, report, results
 from brac.dataset import GOES_ON, TERMINAL, Dataset, Transitions
+from brac.errors import UserError
 
 ENV = 'HalfCheetah-v2'
 
@@ -160,6 +161,7 @@ GOOD = b'step,main\r\n10,1.5\r\n20,2.5\r\n'
     (b'step,main\n10,1,2\n', "line 2 of results.csv is '10,1,2'"),
     (b'step,main\n10,1\n20,high\n', "line 3 of results.csv is '20,high'"),
     (b'step,main\n10,nan\n', "line 2 of results.csv is '10,nan'"),
+    (b'step,main\n%s,1\n' % (b'9' * 400), "line 2 of results.csv is '9999"),
     (b'step,main\n10,1\n10,2\n', 'line 3 of results.csv is of step 10, after step 10'),
     (b'\xff\xfe\x00', 'results.csv cannot be read'),
     (b'\x00' * 20 + b'\n', 'the first line of results.csv is'),
@@ -206,12 +208,65 @@ def test_a_results_folder_and_an_agent_without_runs_are_broken(tmp_path):
 def test_a_run_that_does_not_tell_its_length_is_compared_with_the_longest(tmp_path):
   for seed, n in enumerate((3, 2, 3)):
     write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/{seed}', {'main': [1.0] * n})
-  write_run(tmp_path, f'{ENV}/eps1/n1/sac/0/0', {'main': [1.0] * 9}, total=90)
-  runs = results.read_runs(str(tmp_path))
-  assert [run.status for run in runs] == ['finished', 'unfinished', 'finished', 'finished']
+  write_run(tmp_path, f'{ENV}/eps1/n1/kl_vp/0/0', {'main': [1.0] * 2})
+  write_run(tmp_path, f'{ENV}/eps1/n1/sac/0/0', {'main': [1.0] * 3}, total=30)
+  states = [run.status for run in results.read_runs(str(tmp_path))]
+  assert states == ['finished', 'unfinished', 'finished', 'unfinished', 'finished']
   run = run_report(tmp_path)
-  assert table_of(run.stdout)['bc main'] == ['1.0 ± 0.0 (2)?, 1 unfinished']
+  rows = table_of(run.stdout)
+  assert rows['bc main'] == ['1.0 ± 0.0 (2)?, 1 unfinished']
+  assert (rows['kl_vp main'], rows['sac main']) == (['1 unfinished'], ['1.0 (1)'])
   assert '?: no progress.json says whether these runs are finished' in run.stdout
+  _, bc, *_ = read_csv(tmp_path / 'report' / f'{ENV}_n1.csv')[1:]
+  assert bc[2:] == ['1.0', '0.0', '2', '?', '1', '0', '0']
+  told = [line[1] for line in read_csv(tmp_path / 'report' / 'runs.csv')[1:]]
+  assert told == ['finished?', 'unfinished?', 'finished?', 'unfinished?', 'finished']
+
+
+def test_runs_of_different_lengths_or_settings_are_not_averaged_in_silence(tmp_path):
+  def run(place, columns, settings='', seconds=''):
+    folder = write_run(tmp_path, f'{ENV}/eps1/n1/{place}', columns, 10 * len(columns['main']))
+    if settings:
+      text = f'# Parameters:\nAgent.alpha = {settings}\nf.print_freq = {seconds}\n'
+      text += f'Agent.long = \\\n    (1,\n     {settings})\n'
+      (folder / 'operative_config.gin').write_text(text)
+    return folder
+
+  run('sac/0/0', {'main': [5000.0, 5000.0]})
+  run('sac/0/1', {'main': [1.0, 2.0, 960.0, 962.0]})
+  run('bc/0/0', {'main': [7.0] * 4})
+  run('kl/0/0', {'main': [1.0] * 6, 'max_q': [2.0] * 6}, '0.1', 10)
+  run('kl/0/1', {'main': [3.0] * 6}, '50', 10)
+  run('w/0/0', {'main': [1.0] * 6}, '0.1', 10)
+  run('w/0/1', {'main': [1.0] * 6}, '0.1', 20)
+  rare = run('w/0/2', {'main': [1.0] * 6})
+  (rare / 'results.csv').write_text('step,main\n30,1\n60,1\n')
+  stdout = run_report(tmp_path).stdout
+  rows, notes = table_of(stdout), stdout.splitlines()
+  assert rows['sac main'] == ['961 (1), 1 shorter']
+  assert rows['kl main'] == ['2.0 ± 1.0 (2)'] and rows['kl max_q'] == ['2.0 (1)']
+  task = f'{ENV} eps1 n1'
+  assert f'shorter: {task}: sac of seed 0 ended at step 20, others at 40; it is left out' in notes
+  assert f'{task}: steps of the runs: 40 (bc, sac); 60 (kl, w)' in notes
+  assert f'{task}: kl: runs of different settings: Agent.alpha, Agent.long' in notes
+  assert f'{task}: kl of seed 1 has no max_q' in notes
+  assert f'{task}: w: the last 2 evaluations are at different steps' in notes
+  assert stdout.count('different settings') == 1
+
+
+def test_names_are_not_taken_for_formulas_or_columns(tmp_path):
+  write_run(tmp_path, f'{ENV}/a$_{{$/n1/b|$_{{$/0/0', {'m$_{$': [1.0]}, total=10)
+  run = run_report(tmp_path)
+  assert run.returncode == 0 and run.stderr == ''
+  assert r'| b\|$_{$ m$_{$ | 1.0 (1) |' in (tmp_path / 'report' / 'report.md').read_text()
+
+
+def test_a_reader_that_stops_early_has_the_files(tree):
+  command = [sys.executable, '-u', '-m', 'brac.report', f'--root_dir={tree}']
+  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    process.stdout.close()
+    assert b'Traceback' not in process.stderr.read()
+  assert {'report.md', 'iqm.csv', f'{ENV}_n1000.csv'} <= set(os.listdir(tree / 'report'))
 
 
 def test_a_run_whose_name_is_not_utf8_can_be_printed(tmp_path):
@@ -232,6 +287,16 @@ def test_progress_is_the_saved_step_and_never_beyond_the_end(tmp_path):
   results.write_progress(folder, 10, 8)
   assert results.read_progress(folder) == (10, 10)
   assert os.listdir(folder) == ['progress.json']
+
+
+def test_the_results_of_a_run_whose_checkpoint_is_gone_are_not_written_over(tmp_path):
+  folder = write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/0', {'main': [1.0]})
+  results.check_not_lost(str(folder), 'agent')  # a run that was killed before its first save
+  results.write_progress(str(folder), 0, 10)
+  results.check_not_lost(str(folder), 'agent')
+  results.write_progress(str(folder), 5, 10)
+  with pytest.raises(UserError, match='saved at step 5, but its checkpoint agent is gone'):
+    results.check_not_lost(str(folder), 'agent')
 
 
 # --- Numbers --------------------------------------------------------------------------------------
@@ -264,6 +329,17 @@ def test_a_score_of_one_is_as_good_as_the_data():
   assert report.score(-200, -200) == 1 and report.score(-100, -200) == 1.5
 
 
+def test_data_of_return_0_is_no_unit_and_said(tmp_path):
+  for data in ('a', 'b', 'c'):
+    write_run(tmp_path, f'{ENV}/{data}/n1/bc/0/0', {'main': [4.0]}, total=10)
+  tasks = [(ENV, data, 'n1') for data in 'abc']
+  behavior = {task: report.Behavior(x, 0.0, x, 1) for task, x in zip(tasks, (2.0, 2.0, 0.0))}
+  of = report.Report(results.read_runs(str(tmp_path)), behavior, 1)
+  assert of.aggregate() == [['bc main', 2.0, '', '', '2 of 2', '2']]
+  (note,) = [note for note in of.notes(str(tmp_path)) if 'return is 0' in note]
+  assert note.startswith(f'{ENV} c n1: ')
+
+
 def test_a_band_is_the_mean_and_deviation_at_each_step():
   place = ('', *'edn', 'bc')
   long = results.Run(*place, '0', (10, 20, 30), {'main': (1.0, 2.0, 3.0)})
@@ -275,11 +351,12 @@ def test_a_band_is_the_mean_and_deviation_at_each_step():
 # --- The data's own return ------------------------------------------------------------------------
 
 
-def write_data(path, ends, rewards):
-  n = len(ends)
-  rows = Transitions.zeros(n, 2, 1)._replace(
-    reward=np.array(rewards, np.float32), end=np.array(ends, np.int8)
-  )
+def write_data(path, ends, rewards, n=None):
+  """A dataset of n transitions, those that are not given of an episode that is cut off."""
+  n = n or len(ends)
+  rows = Transitions.zeros(n, 2, 1)
+  rows.end[:] = GOES_ON
+  rows.reward[: len(ends)], rows.end[: len(ends)] = rewards, ends
   checkpoints.save(str(path), data=Dataset(rows))
 
 
@@ -287,8 +364,8 @@ def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
   data = tree.parent / 'data'
   # Episodes of 30 in three steps and of 6 in one; the last row's is cut off.
   ends = [GOES_ON, GOES_ON, TERMINAL, TERMINAL, GOES_ON]
-  write_data(data / ENV / 'eps1' / '0' / 'data', ends, [10, 10, 10, 6, 99])
-  write_data(data / 'Walker2d-v2' / 'eps1' / '0' / 'data', ends, [10, 0, 0, -10, 99])
+  write_data(data / ENV / 'eps1' / '0' / 'data', ends, [10, 10, 10, 6, 99], 1000)
+  write_data(data / 'Walker2d-v2' / 'eps1' / '0' / 'data', ends, [10, 0, 0, -10, 99], 1000)
   (data / ENV / 'pure' / '0').mkdir(parents=True)
   (data / ENV / 'pure' / '0' / 'data.index').write_text('garbage')
 
@@ -316,6 +393,16 @@ def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
   assert float(mean) == pytest.approx(315 / 24) and (tasks, n_runs) == ('1 of 2', '3')
   assert 4.79 < float(low) < float(mean) < float(high) < 25.63
 
+  # Data of the same name and another size: its return is not that of these runs.
+  write_data(data / ENV / 'eps1' / '0' / 'data', [TERMINAL], [7])
+  other = run_report(tree, f'--data_root_dir={data}')
+  assert table_of(other.stdout.split('Walker2d-v2 n1000')[0])['behavior data'][0] == (
+    '18.0 ± 12.0 (2 ep.)'
+  )
+  path = data / ENV / 'eps1' / '0' / 'data'
+  assert f'{ENV} eps1 n1000: dataset {path} is another one, of 1 transitions' in other.stdout
+  shutil.rmtree(data)
+
   (tree / 'report' / 'behavior.csv').write_text('nonsense\n1,2\n')
   damaged = run_report(tree, f'--data_root_dir={data}')
   assert damaged.returncode == 0
@@ -336,7 +423,7 @@ def test_data_that_is_not_there_or_bad_is_a_note(tmp_path, monkeypatch):
   behavior, (note,) = load('nosuch')
   assert behavior == {} and f'no dataset at {folder}/nosuch; in that folder there is: data' in note
   # What is gone, and known from before, is no news.
-  known = {(ENV, 'eps1'): report.Behavior(1.0, 2.0, 3.0, 4)}
+  known = {(ENV, 'eps1', 'n1'): report.Behavior(1.0, 2.0, 3.0, 4)}
   report.write_behavior(str(tmp_path / 'kept.csv'), known)
   assert load('nosuch') == (known, [])
 
@@ -359,7 +446,7 @@ def test_curves_show_both_policies_the_band_and_the_unfinished_run(tmp_path):
       write_run(root, f'{ENV}/eps1/n1000/kl_vp/0/{seed}', columns, total=100)
     if unfinished:
       write_run(root, f'{ENV}/eps1/n1000/kl_vp/0/9', {'main': [3000.0] * 5}, total=100)
-    behavior = {(ENV, 'eps1'): report.Behavior(1500.0, 1.0, 1500.0, 5)}
+    behavior = {(ENV, 'eps1', 'n1000'): report.Behavior(1500.0, 1.0, 1500.0, 5)}
     of = report.Report(results.read_runs(str(root)), behavior, 2)
     report.draw(of, (ENV, 'eps1', 'n1000'), str(root / 'curve.png'))
     return matplotlib.image.imread(root / 'curve.png')

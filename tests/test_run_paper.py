@@ -11,7 +11,9 @@ import time
 
 import pytest
 
-from brac import results
+from brac import checkpoints, results
+from brac.data_config import project_folder
+from brac.dataset import Dataset, Transitions
 
 SMALL = """
 train_eval_offline.agent_name = 'sac'
@@ -33,12 +35,18 @@ def configs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('configs')
   (folder / 'dcfg_randwalk.py').write_text(RANDWALK)
   (folder / 'sac.gin').write_text(SMALL)
-  (folder / 'broken.gin').write_text("train_eval_offline.agent_name = 'sac'\nthis is not gin\n")
   (folder / 'my.gin').write_text('train_eval_offline.batch_size = 8\n')
   (folder / 'latin.gin').write_bytes('# Größe\n'.encode('latin-1'))
+  (folder / 'broken.gin').write_text(SMALL + 'train_eval_offline.batch_size = 1001\n')
+  (folder / 'no_gin.gin').write_text("train_eval_offline.agent_name = 'sac'\nthis is not gin\n")
   for name, agent in (('bc', 'bc'), ('primal', 'brac_primal'), ('dual', 'brac_dual')):
     (folder / f'{name}.gin').write_text(f"train_eval_offline.agent_name = '{agent}'\n")
   return folder
+
+
+def write_data(root, n):
+  path = root / 'data' / 'Pendulum-v1' / 'randwalk' / '0' / 'data'
+  checkpoints.save(str(path), data=Dataset(Transitions.zeros(n, 3, 1)))
 
 
 def command(configs, root, **flags):
@@ -89,11 +97,10 @@ def test_data_and_clones_are_planned_before_what_needs_them(configs, tmp_path):
 
 
 def test_what_is_there_is_not_planned(configs, tmp_path):
-  data = tmp_path / 'data' / 'Pendulum-v1' / 'randwalk' / '0'
   clone = tmp_path / 'learn' / PLACE / 'bc' / '0' / '0'
-  for path in (data / 'data.index', clone / 'agent_behavior.index'):
-    path.parent.mkdir(parents=True)
-    path.write_text('')
+  clone.mkdir(parents=True)
+  (clone / 'agent_behavior.index').write_text('')
+  write_data(tmp_path, 1000)
   grid = dict(presets='primal', total_train_steps=100)
   assert planned(configs, tmp_path, **grid)[0] == ['primal0']
   # A clone that is half trained is trained first; one that is trained, to whatever step, is taken.
@@ -103,6 +110,35 @@ def test_what_is_there_is_not_planned(configs, tmp_path):
   assert planned(configs, tmp_path, **grid)[0] == ['primal0']
   assert planned(configs, tmp_path, **{**grid, 'presets': 'bc'})[0] == ['bc0']
   assert planned(configs, tmp_path, **{**grid, 'presets': 'bc', 'total_train_steps': 50})[0] == []
+  # Of a seed that has a clone of its own, that one is meant.
+  own = clone.parent / '1'
+  own.mkdir()
+  (own / 'agent_behavior.index').write_text('')
+  results.write_progress(str(own), 20, 50)
+  assert planned(configs, tmp_path, **grid, seeds='0,1')[0] == ['primal0', 'bc1', 'primal1']
+
+
+def test_a_finished_clone_without_its_weights_is_said(configs, tmp_path):
+  clone = tmp_path / 'learn' / PLACE / 'bc' / '0' / '0'
+  clone.mkdir(parents=True)
+  results.write_progress(str(clone), 50, 50)
+  done = run(configs, tmp_path, presets='bc,primal', total_train_steps=50, dry_run=True)
+  assert done.returncode == 1 and 'its agent_behavior is gone' in done.stderr
+
+
+@pytest.mark.parametrize('n, used', [(2000, 'the first 1000'), (500, 'all')])
+def test_data_of_another_size_is_said(configs, tmp_path, n, used):
+  write_data(tmp_path, n)
+  done = run(configs, tmp_path, presets='sac', dry_run=True)
+  assert done.returncode == 0
+  path = tmp_path / 'data' / 'Pendulum-v1' / 'randwalk' / '0' / 'data'
+  assert done.stderr == f'{path} has {n} transitions: {used} of them are used\n'
+
+
+def test_a_folder_of_data_configs_need_not_have_the_presets(configs, tmp_path):
+  (tmp_path / 'dcfg_randwalk.py').write_text(RANDWALK)
+  _, (_, training) = planned(configs, tmp_path, config_dir=tmp_path, presets='w_vp')
+  assert f'--gin_file={project_folder("configs")}/w_vp.gin' in training
 
 
 @pytest.mark.parametrize(
@@ -117,7 +153,9 @@ def test_what_is_there_is_not_planned(configs, tmp_path):
     (dict(presets='sac', seeds='²'), r'--seeds ²: seeds are whole numbers up to \d+'),
     (dict(presets='sac', seeds=2**59 + 1), r'--seeds \d+: seeds are whole numbers up to \d+'),
     (dict(presets='my'), r'/my\.gin binds no train_eval_offline\.agent_name'),
-    (dict(presets='latin'), r'/latin\.gin is no text in UTF-8'),
+    (dict(presets='latin'), r"gin: .*/latin\.gin: 'utf-8' codec"),
+    (dict(presets='no_gin'), r'gin: .*/no_gin\.gin: .*line 2'),
+    (dict(presets='sac', gin_bindings='sac_agent.Agent.x=1'), r"has no parameter 'x'"),
     (
       dict(presets='sac', env_names='Pendulum-v1,Hoper-v2'),
       r"unknown environment 'Hoper-v2'; the nearest known is 'Hopper-v",
@@ -263,7 +301,7 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
   assert results.is_finished(str(folder), grid['total_train_steps'])
   broken = logs / 'Pendulum-v1_randwalk_broken_0_n1000.log'
   reason = broken.read_text().splitlines()[-1]
-  assert reason.startswith('train_offline: gin: ')
+  assert reason.startswith('train_offline: train_eval_offline.batch_size is 1001, more than')
   failed = f'failed: Pendulum-v1 randwalk broken 0: exit status 1: {reason}: {broken}'
   assert done.stderr.splitlines() == [failed]
   assert re.search(r'^sac main +-\d+(\.\d)? \(1\)$', done.stdout, re.M)
@@ -275,3 +313,14 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
   assert done.stdout.startswith('0 programs to run, 2 at a time; 1 runs are finished\n')
   assert 'sac main' in done.stdout
   assert (folder / 'results.csv').stat().st_mtime_ns == before
+
+  # What is finished was trained with certain settings, or it is not what is asked for.
+  for flags, change in (
+    (dict(gin_bindings='train_eval_offline.batch_size=8'), 'batch_size was 16, is 8'),
+    (dict(n_eval_episodes=2), '--n_eval_episodes was 1, is 2'),
+  ):
+    done = run(configs, tmp_path, **grid, **flags)
+    assert done.returncode == 1 and done.stdout == ''
+    assert f'{folder} is finished, with other settings: ' in done.stderr and change in done.stderr
+  same = 'train_eval_offline.batch_size=16'
+  assert run(configs, tmp_path, **grid, gin_bindings=same, dry_run=True).returncode == 0
