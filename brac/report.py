@@ -312,12 +312,13 @@ class Report:
     notes, where = [], ' '.join(task)
     seeds = {run.seed for run in self.runs if run.task == task and run.seed}
     lengths: Dict[int, List[str]] = {}
+    missing = [name for name in self.algorithms if not self.of(task, name)]
+    if missing:
+      notes.append(f'missing: {where}: {", ".join(missing)}')
     for name in self.algorithms:
       runs, averaged = self.of(task, name), self.averaged(task, name)
       lacking = sorted(seeds - {run.seed for run in runs})
-      if not runs:
-        notes.append(f'missing: {where}: {name}')
-      elif lacking:
+      if runs and lacking:
         notes.append(f'missing: {where}: {name}, of seed {", ".join(lacking)}')
       for run in runs:
         if run.status == 'finished' and run not in averaged:
