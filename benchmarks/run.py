@@ -357,6 +357,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=5, help='rounds of each comparison')
   parser.add_argument('--out', default=os.path.dirname(os.path.abspath(__file__)), help='folder')
   args = parser.parse_args()
+  os.makedirs(args.out, exist_ok=True)
   results, rows = {}, []
   for part in args.only:
     rows += globals()[part](args.rounds, results)
