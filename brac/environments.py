@@ -768,9 +768,7 @@ def _check_boxes(env_name: str, observations: gym.Space, actions: gym.Space) -> 
     )
 
 
-def make_batch(
-  env_name: str, n: int, seed: Union[int, Sequence[int]], n_batches: int = 1
-) -> BatchEnvironment:
+def make_batch(env_name: str, n: int, seed: Union[int, Sequence[int]]) -> BatchEnvironment:
   """Makes `n` copies of an environment.
 
   Row i draws its random numbers from `row_seeds(seed, n)[i]` on, through all of its episodes, as a
@@ -780,7 +778,6 @@ def make_batch(
     env_name: the id of one of the four tasks, or any other that gym knows.
     n: how many, from 1 up.
     seed: 0 or more, or one for each row. Equal seeds give equal bits.
-    n_batches: how many batches are going to be stepped at once, and so have to share the cores.
 
   Raises:
     UserError: the id is unknown, its dependencies are missing, or it has spaces of another kind
@@ -789,7 +786,6 @@ def make_batch(
   seeds = row_seeds(seed, n) if np.isscalar(seed) else list(seed)
   chosen = _chosen_physics()
   if env_name in _TASKS and chosen.backend == 'mujoco':
-    chosen = chosen._replace(n_threads=max(1, chosen.n_threads // n_batches))
     return MujocoBatch(env_name, seeds, chosen)
   return GymBatch(_find_spec(env_name), seeds)
 

@@ -1,9 +1,8 @@
 """A policy in a batch of environments: one loop, for collecting data and for evaluating alike."""
 
-import concurrent.futures
 import functools
 import pickle
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, NamedTuple, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -82,18 +81,6 @@ class Rollout:
     self._env.state, self._s, self._a, self._ended, self._step = pickle.loads(value)
 
 
-def in_groups(n: int) -> List[np.ndarray]:
-  """The rows 0 to n-1 in two groups, to be stepped at once: one's policy acts while the other's
-  physics is at work. They are two on any machine, because the policies' draws depend on it."""
-  return np.array_split(np.arange(n), min(2, n))
-
-
-def at_once(calls: Sequence[Callable]) -> list:
-  """What the calls give, each in a thread of its own."""
-  with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
-    return [future.result() for future in [pool.submit(call) for call in calls]]
-
-
 def seed_of(*numbers: int) -> int:
   """A seed that is a function of numbers."""
   return int(np.random.SeedSequence(numbers).generate_state(1)[0])
@@ -113,46 +100,19 @@ class Collection:
     # No more environments than there are whole episodes: shorter ones would show their start alone.
     limit = environments.make_batch(env_name, 1, seed).max_episode_steps or 1
     n_envs = max(1, min(n_envs, n // limit))
-    seeds, edges = environments.row_seeds(seed, n_envs), np.arange(n_envs + 1) * n // n_envs
-    groups = in_groups(n_envs)
-    self.transitions, self._stretches = transitions, []
-    for k, rows in enumerate(groups):
-      env = environments.make_batch(env_name, len(rows), [seeds[i] for i in rows], len(groups))
-      act = compiled([policy], len(rows), seed_of(seed, k), rng.ACT)
-      self._stretches.append(_Stretches(Rollout(env, act), edges[rows], edges[rows + 1]))
-
-  @property
-  def n_done(self) -> int:
-    return sum(stretches.n_done for stretches in self._stretches)
-
-  def advance(self, n_steps: int = 1) -> bool:
-    """At most n steps in every environment whose stretch is not full; False when all are."""
-    calls = [functools.partial(x.advance, n_steps, self.transitions) for x in self._stretches]
-    return any(at_once(calls))
-
-  @property
-  def state(self) -> bytes:
-    """A pickle of all but the transitions."""
-    return pickle.dumps([stretches.state for stretches in self._stretches])
-
-  @state.setter
-  def state(self, value: bytes) -> None:
-    for stretches, state in zip(self._stretches, pickle.loads(value)):
-      stretches.state = state
-
-
-class _Stretches:
-  """The stretches from `starts` up to `stops` that the environments of one rollout fill."""
-
-  def __init__(self, rollout: Rollout, starts: np.ndarray, stops: np.ndarray):
-    self._rollout, self._starts, self._stops = rollout, starts, stops
-    self._next = starts.copy()
+    edges = np.arange(n_envs + 1) * n // n_envs
+    self.transitions = transitions
+    self._starts, self._stops, self._next = edges[:-1], edges[1:], edges[:-1].copy()
+    act = compiled([policy], n_envs, seed, rng.ACT)
+    self._rollout = Rollout(environments.make_batch(env_name, n_envs, seed), act)
 
   @property
   def n_done(self) -> int:
     return int(np.sum(self._next - self._starts))
 
-  def advance(self, n_steps: int, t: Transitions) -> bool:
+  def advance(self, n_steps: int = 1) -> bool:
+    """At most n steps in every environment whose stretch is not full; False when all are."""
+    t = self.transitions
     for _ in range(n_steps):
       active = self._next < self._stops
       if not active.any():
@@ -167,12 +127,13 @@ class _Stretches:
     return True
 
   @property
-  def state(self) -> Tuple:
-    return self._rollout.state, self._next
+  def state(self) -> bytes:
+    """A pickle of all but the transitions."""
+    return pickle.dumps((self._rollout.state, self._next))
 
   @state.setter
-  def state(self, value: Tuple) -> None:
-    self._rollout.state, self._next = value
+  def state(self, value: bytes) -> None:
+    self._rollout.state, self._next = pickle.loads(value)
 
 
 class Evaluator:
@@ -186,10 +147,7 @@ class Evaluator:
     """Takes the policies by their names."""
     self.names, self.n_steps = list(policies), 0
     self._env_name, self._n, self._seed = env_name, n_episodes, seed
-    self._acts = [
-      compiled(list(policies.values()), len(episodes), seed_of(seed, k), rng.EVALUATE)
-      for k, episodes in enumerate(in_groups(n_episodes))
-    ]
+    self._act = compiled(list(policies.values()), n_episodes, seed, rng.EVALUATE)
 
   def run(self, step: int) -> Dict[str, np.ndarray]:
     """The returns `[n_episodes]` of fresh episodes by policy, which all have the same start states.
@@ -198,26 +156,16 @@ class Evaluator:
     """
     # Equal seeds give the policies equal starts.
     seeds = environments.row_seeds(seed_of(self._seed, rng.EVALUATE, step), self._n)
-    groups = in_groups(self._n)
-    calls = [
-      functools.partial(self._run, [seeds[i] for i in rows] * len(self.names), act, len(groups))
-      for rows, act in zip(groups, self._acts)
-    ]
-    returns, n_steps = zip(*at_once(calls))
-    self.n_steps = sum(n_steps)
-    by_policy = [np.split(x, len(self.names)) for x in returns]
-    return {name: np.concatenate(parts) for name, *parts in zip(self.names, *by_policy)}
-
-  def _run(self, seeds: List[int], act: Callable, n_groups: int) -> Tuple[np.ndarray, int]:
-    n = len(seeds)
-    rollout = Rollout(environments.make_batch(self._env_name, n, seeds, n_groups), act)
-    returns, active, n_steps = np.zeros(n), np.ones(n, bool), 0
+    n = self._n * len(self.names)
+    env = environments.make_batch(self._env_name, n, seeds * len(self.names))
+    rollout = Rollout(env, self._act)
+    returns, active, self.n_steps = np.zeros(n), np.ones(n, bool), 0
     while active.any():
       steps = rollout.advance(active)
       returns[steps.rows] += steps.reward
       active[steps.rows] = steps.end == GOES_ON
-      n_steps += len(steps.rows)
-    return returns, n_steps
+      self.n_steps += len(steps.rows)
+    return dict(zip(self.names, np.split(returns, len(self.names))))
 
 
 class OnlineRollout:
