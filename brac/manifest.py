@@ -135,15 +135,17 @@ def measure(path: str, env_name: str) -> Dict[str, Dict[str, float]]:
   return measured
 
 
-def band(std: float, mean: float) -> float:
-  """How far a mean may be from the listed one.
+def band(listed: Dict[str, float], now: Dict[str, float]) -> float:
+  """How far a mean may be from the listed one; both have a 'mean' and a 'std'.
 
   The physics is chaotic: where another machine rounds one operation differently, the episodes are
   other ones from the same distribution. The difference of two means of n such episodes has the
-  standard deviation σ √(2/n), of which three are allowed; and a tenth of the mean, two episodes of
-  20, for falls so rare that the listed σ knows nothing of them.
+  standard deviation √((σ² + τ²) / n), of which three are allowed: of both samples, for where one
+  episode in twenty walks, either may have missed it. And a tenth of the mean, two episodes of 20,
+  for falls so rare that neither knows of them.
   """
-  return 3 * std * (2 / _EPISODES) ** 0.5 + 0.1 * abs(mean)
+  variance = (listed['std'] ** 2 + now['std'] ** 2) / _EPISODES
+  return 3 * variance**0.5 + 0.1 * abs(listed['mean'])
 
 
 def return_faults(place: str, entry: Entry, measured: Dict[str, Dict[str, float]]) -> List[str]:
@@ -151,7 +153,7 @@ def return_faults(place: str, entry: Entry, measured: Dict[str, Dict[str, float]
   faults = []
   for how, now in measured.items():
     listed = entry.returns[how]
-    allowed = band(listed['std'], listed['mean'])
+    allowed = band(listed, now)
     if not abs(now['mean'] - listed['mean']) <= allowed:
       faults.append(
         f'{place} returns {now["mean"]:.1f} ({how}), listed is {listed["mean"]:.1f} ± {allowed:.1f}'
