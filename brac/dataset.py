@@ -71,7 +71,7 @@ class Dataset(tf.Module):
     Args:
       rows: the ring.
       size: how many of them, the first, hold data; all by default.
-      idx: after which row the next one is stored; `size` by default.
+      idx: how many were ever stored: the next one goes to row `idx % capacity`; `size` by default.
     """
     super().__init__()
     capacity = len(rows.reward)
@@ -291,7 +291,7 @@ def size_of(path: str) -> int:
 def episodes(path: str) -> Tuple[np.ndarray, np.ndarray]:
   """The whole episodes of the dataset at `path`: their returns `[n]` and their steps `[n]`.
 
-  None where it does not tell them.
+  Empty where it does not tell them.
 
   Raises:
     UserError: there is no dataset, or one that `load` would not take.

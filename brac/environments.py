@@ -32,7 +32,7 @@ from tf_agents.environments import gym_wrapper
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
-from brac.errors import UserError
+from brac.errors import UserError, check_bool, check_whole
 
 # How an episode goes on after a step. A time limit says nothing about the state it was reached in,
 # so only TERMINAL may cut a bootstrap.
@@ -80,18 +80,9 @@ def _chosen_physics() -> Physics:
   chosen = physics()
   if chosen.backend not in _BACKENDS:
     raise UserError(f'physics.backend must be one of {_BACKENDS}, not {chosen.backend!r}')
-  if not isinstance(chosen.ant_contact_forces, bool):
-    raise UserError(
-      f'physics.ant_contact_forces must be True or False, not {chosen.ant_contact_forces!r}'
-    )
-  threads = _available_cores() if chosen.n_threads is None else chosen.n_threads
-  if not isinstance(threads, int) or threads < 1:
-    raise UserError(f'physics.n_threads must be a whole number from 1 up, not {threads!r}')
-  return chosen._replace(n_threads=threads)
-
-
-def _available_cores() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  check_bool('physics', ant_contact_forces=chosen.ant_contact_forces)
+  n_threads = len(os.sched_getaffinity(0)) if chosen.n_threads is None else chosen.n_threads
+  return chosen._replace(n_threads=check_whole('physics', 1, n_threads=n_threads))
 
 
 # --- Models -------------------------------------------------------------------------------------

@@ -92,7 +92,12 @@ def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[st
     )
   used = [experiment, 'physics']
   if agent_name:
-    used += [f'{agent_name}_agent.Agent', *_OF_DIVERGENCES.get(agent_name, ())]
+    used.append(f'{agent_name}_agent.Agent')
+  if agent_name in _OF_DIVERGENCES:
+    # All but those of the others, so that a new divergence need not be named here.
+    names = map(_short, (s for s in _registry() if s.startswith('brac.divergences.')))
+    others = {x for k, xs in _OF_DIVERGENCES.items() if k != agent_name for x in xs}
+    used += [name for name in names if name not in others]
   config = gin.config._CONFIG
   macros = gin.config.iterate_references(config, to=gin.get_configurable(gin.config.macro))
   called = {reference.config_key for reference in macros}

@@ -17,13 +17,14 @@ FLAGS = flags.FLAGS
 
 # Said here, because importing the agents would make --help wait for TensorFlow.
 AGENT_NAMES = ('sac', 'bc', 'bcq', 'brac_primal', 'brac_dual')
+MAX_SEED = 2**59
 ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl')
 
 
 def define_run_flags() -> None:
   """Defines the flags that every run has."""
   flags.DEFINE_integer(
-    'seed', 0, 'Seeds everything that draws a random number.', lower_bound=0, upper_bound=2**59
+    'seed', 0, 'Seeds everything that draws a random number.', lower_bound=0, upper_bound=MAX_SEED
   )
   flags.DEFINE_integer(
     'n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1, upper_bound=10**6

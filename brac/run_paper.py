@@ -65,9 +65,6 @@ flags.DEFINE_integer(
 flags.DEFINE_bool('dry_run', False, 'Whether the commands are only printed.')
 
 
-_MAX_SEED = 2**59  # as the programs' --seed has it
-
-
 class Job(NamedTuple):
   """A program to be run.
 
@@ -97,13 +94,15 @@ def plan() -> Tuple[List[Job], int, List[str]]:
   checkpoints.check_path(root_dir)
   programs.folder(FLAGS.policy_root_dir)
   presets = {name: _preset(config_dir, name) for name in FLAGS.presets}
-  if not all(seed.isdecimal() and int(seed) <= _MAX_SEED for seed in FLAGS.seeds):
-    raise UserError(f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers up to {_MAX_SEED}')
+  if not all(seed.isdecimal() and int(seed) <= programs.MAX_SEED for seed in FLAGS.seeds):
+    raise UserError(
+      f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers up to {programs.MAX_SEED}'
+    )
   for env_name in FLAGS.env_names:
     environments.make_batch(env_name, 1, seed=0)
   given = [f'--gin_bindings={binding}' for binding in FLAGS.gin_bindings]
   jobs: Dict[str, Job] = {}
-  finished, notes = set(), {}
+  finished, untold, notes = set(), set(), {}
 
   def job(env_name: str, data_name: str, what: str, needs: Sequence[str], *command: str) -> str:
     """Notes a job down, if it was not; returns its name."""
@@ -141,8 +140,9 @@ def plan() -> Tuple[List[Job], int, List[str]]:
     if preset not in presets:  # bc, for the sake of another one
       presets[preset] = _preset(config_dir, preset)
     if results.is_finished(folder, FLAGS.total_train_steps):
-      _check_settings(folder, presets[preset].settings)
       finished.add(folder)
+      if not _check_settings(folder, presets[preset].settings):
+        untold.add(folder)
       return ''
     needs = [collection(env_name, data_name)]
     if presets[preset].agent_name == 'brac_primal':
@@ -169,6 +169,11 @@ def plan() -> Tuple[List[Job], int, List[str]]:
       for data_name in FLAGS.data_names:
         for preset in dict.fromkeys(FLAGS.presets):
           training(env_name, data_name, preset, seed)
+  if untold:
+    notes[''] = (
+      f'{len(untold)} of {len(finished)} finished runs do not tell their settings, as '
+      f'{min(untold)}: they are taken for what is asked for'
+    )
   return list(jobs.values()), len(finished), list(notes.values())
 
 
@@ -210,12 +215,16 @@ def _preset(config_dir: str, name: str) -> Preset:
   return Preset(path, agent_name, gin_config.bound())
 
 
-def _check_settings(folder: str, wanted: Dict[str, object]) -> None:
-  """Raises UserError where a finished run tells that it was trained with other settings."""
+def _check_settings(folder: str, wanted: Dict[str, object]) -> bool:
+  """Whether a finished run tells its settings.
+
+  Raises:
+    UserError: they are others.
+  """
   from brac import checkpoints, runs
 
   path = os.path.join(folder, 'agent')
-  then = runs.kept_settings(path) if checkpoints.exists(path) else {}
+  then = runs.kept_settings(path) if checkpoints.exists(path) else results.read_settings(folder)
   changes = []
   for name, value in {**wanted, '--n_eval_episodes': FLAGS.n_eval_episodes}.items():
     try:
@@ -230,6 +239,7 @@ def _check_settings(folder: str, wanted: Dict[str, object]) -> None:
     raise UserError(
       f'{folder} is finished, with other settings: {"; ".join(changes)}; choose another --root_dir'
     )
+  return bool(then)
 
 
 def _clone_to_train(root_dir: str, data: str, seed: int) -> Optional[int]:

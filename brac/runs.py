@@ -1,4 +1,4 @@
-"""A run and its folder: when things are due, what is written down, how it is stopped.
+"""A run and its folder: what is written down, what is warned of, how it is stopped.
 
 The side effects of an experiment live here: TensorBoard, `results.csv`, the terminal, signals.
 """

@@ -124,7 +124,7 @@ def train_eval_online(
       if not checkpoints.recover(path, needed=False):
         raise UserError(
           f'{path} is damaged or not there, and the run goes on from {" and ".join(finals)}: put a '
-          'good copy in its place, or remove both to begin again'
+          'good copy in its place, or begin again in another --sub_dir'
         )
   if going_on or finished:
     agent_file, replay_file = ('state', 'state') if going_on else ('agent_final', 'replay_final')
@@ -132,12 +132,17 @@ def train_eval_online(
     agent.restore(at(agent_file), rollout=rollout.variables)
     rollout.take_up(at(replay_file))
     logging.info('going on from step %d of %s', agent.step, at(agent_file))
+  elif checkpoints.exists(at('agent_partial_target')):
+    raise UserError(
+      f'{at("agent_partial_target")} is of another run, which a new one would leave there as its '
+      'own: remove it and replay_partial_target, or choose another --sub_dir or --root_dir'
+    )
 
   def state() -> Dict[str, object]:
     return dict(**agent.state, rollout=rollout.hold(), settings=settings.variable)
 
   def save(step: int) -> None:
-    if 0 < step < total_train_steps and schedule.due(step, save_freq):
+    if step and step % int(save_freq) == 0:
       checkpoints.save(at(f'agent-{step}'), **agent.state)
     checkpoints.save(at('state'), keep=True, data=rollout.data.held(), **state())
     if step == total_train_steps:

@@ -2,6 +2,7 @@
 
 import logging
 
+import gin
 import pytest
 
 from brac import gin_config, train_eval_online
@@ -88,6 +89,20 @@ def test_what_a_run_does_not_use_is_named(parse):
   assert unused('brac_dual') == {*others, *primal, sac, 'unused'}
   own = {'scope/train_eval_offline.discount', 'train_eval_offline.batch_size', *primal, sac, dual}
   assert unused(None, 'collect') == {*own, 'train_eval_online.batch_size', 'unused'}
+
+
+def test_a_new_divergence_has_parameters_of_its_own(parse):
+  def renyi(pi, b, n, rng, order=2):
+    raise NotImplementedError
+
+  with gin.unlock_config():
+    gin.external_configurable(renyi, module='brac.divergences')
+  try:
+    parse('renyi.order = 3')
+    assert gin_config.unused('train_eval_offline', 'brac_primal', []) == []
+    assert gin_config.unused('train_eval_offline', 'sac', []) == ['renyi.order']
+  finally:
+    gin.config._REGISTRY.pop('brac.divergences.renyi')
 
 
 @pytest.mark.parametrize('experiment', ['train_eval_online', 'collect'])

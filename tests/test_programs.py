@@ -1506,6 +1506,20 @@ def test_a_damaged_save_is_one_line_and_nothing_is_written_over(
   assert unchanged(before, files(tmp_path))
 
 
+def test_a_partial_policy_of_another_run_is_one_line(start, world, finished, tmp_path):
+  shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+  folder = online_dir(tmp_path)
+  for name in files(folder):
+    if name.startswith(('agent_final', 'replay_final')):
+      os.remove(folder / name)
+  for name in ('agent_partial_target.index', 'agent_partial_target.data-00000-of-00001'):
+    (folder / name).write_bytes(b'of another run')
+  before = files(tmp_path)
+  run = start('train_online', *online_args(tmp_path, '--seed=5'))
+  check_mistake(run, world, 'train_online', [f'{folder}/agent_partial_target', 'of another run'])
+  assert unchanged(before, files(tmp_path))
+
+
 def test_a_smaller_replay_buffer_is_one_line(start, world, finished):
   before = files(finished)
   args = online_args(finished, '--total_train_steps=600', replay_buffer_size=300)

@@ -1,4 +1,4 @@
-"""The table that the project shows: that the runs kept beside it give it."""
+"""The tables that the project shows: that they are those of the files kept beside them."""
 
 import filecmp
 import os
@@ -6,7 +6,14 @@ import shutil
 import subprocess
 import sys
 
+from brac import manifest
+
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def read_readme():
+  with open(os.path.join(_ROOT, 'README.md'), encoding='utf-8') as f:
+    return f.read()
 
 
 def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(tmp_path):
@@ -20,7 +27,13 @@ def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(tmp_path):
   assert done.returncode == 0, done.stderr
   tables = [name for name in sorted(os.listdir(kept)) if not name.endswith('.png')]
   assert filecmp.cmpfiles(kept, tmp_path, tables, shallow=False) == (tables, [], [])
-  with open(os.path.join(_ROOT, 'README.md'), encoding='utf-8') as f:
-    readme = f.read()
   tables, found, _ = done.stdout.partition('\n\nmean ± standard deviation over')
-  assert found and f'```\n{tables}\n```' in readme, 'the table of the README is another one'
+  assert found and f'```\n{tables}\n```' in read_readme(), 'the table of the README is another one'
+
+
+def test_the_readme_has_the_returns_of_the_manifest():
+  readme = read_readme()
+  for place, entry in manifest.read(os.path.join(_ROOT, 'trained_policies')).items():
+    if place.endswith('/agent_partial_target'):
+      cells = ['{mean:.0f} ± {std:.0f}'.format(**entry.returns[how]) for how in ('mode', 'sample')]
+      assert f'| {os.path.dirname(place)} | {" | ".join(cells)} |' in readme

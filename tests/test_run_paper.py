@@ -324,3 +324,16 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
     assert f'{folder} is finished, with other settings: ' in done.stderr and change in done.stderr
   same = 'train_eval_offline.batch_size=16'
   assert run(configs, tmp_path, **grid, gin_bindings=same, dry_run=True).returncode == 0
+
+  # Without its checkpoint it tells them by operative_config.gin; without that, not at all.
+  for agent_file in folder.glob('agent*'):
+    agent_file.unlink()
+  done = run(configs, tmp_path, **grid, gin_bindings='train_eval_offline.batch_size=8')
+  assert done.returncode == 1 and 'batch_size was 16, is 8' in done.stderr
+  (folder / 'operative_config.gin').unlink()
+  done = run(configs, tmp_path, **grid, gin_bindings='train_eval_offline.batch_size=8')
+  assert done.returncode == 0
+  assert done.stderr == (
+    f'1 of 1 finished runs do not tell their settings, as {folder}: they are taken for what is '
+    'asked for\n'
+  )

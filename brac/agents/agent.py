@@ -28,7 +28,7 @@ Loss = Callable[[Batch, Rng], Tuple[tf.Tensor, Info]]
 
 
 class Update(NamedTuple):
-  """One gradient step on `loss + decay Σ‖kernel‖²`; TensorBoard has it as `{name}_loss`."""
+  """One gradient step on `loss + decay Σ‖kernel‖²`; TensorBoard has the loss as `{name}_loss`."""
 
   name: str
   loss: Loss
