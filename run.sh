@@ -31,12 +31,13 @@ python -m brac.train_offline --root_dir="$root/learn" --data_root_dir="$root/dat
   --gin_bindings="train_eval_offline.model_params=((200, 200),)" \
   --gin_bindings="train_eval_offline.optimizers=(('adam', 5e-4),)"
 
+# alpha is not the 0.1 of the authors' example: with that the policy left data as little as this.
 step "3 of 4: brac_primal on the same data"
 python -m brac.train_offline --root_dir="$root/learn" --data_root_dir="$root/data" \
   --env_name=$env_name --data_name=$data_name --n_train=$n \
   --agent_name=brac_primal --total_train_steps=$brac_steps \
   --gin_bindings="brac_primal_agent.Agent.behavior_ckpt_file='$learn/bc/0/0/agent_behavior'" \
-  --gin_bindings="brac_primal_agent.Agent.alpha=0.1" \
+  --gin_bindings="brac_primal_agent.Agent.alpha=1.0" \
   --gin_bindings="brac_primal_agent.Agent.warm_start=5000" \
   --gin_bindings="train_eval_offline.model_params=(((300, 300), (200, 200)), 2)" \
   --gin_bindings="train_eval_offline.optimizers=(('adam', 1e-3), ('adam', 3e-4), ('adam', 1e-3))"
