@@ -12,7 +12,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 from brac import files
 from brac.errors import UserError
 
-PROGRESS = 'progress.json'
+PROGRESS, RESULTS = 'progress.json', 'results.csv'
 
 
 def write_progress(folder: str, step: int, total_train_steps: int) -> None:
@@ -127,29 +127,44 @@ def read_runs(root_dir: str) -> List[Run]:
 
 
 def _places(folder: str, place: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...], str]]:
-  """`(ENV, DATA, n{N}, AGENT, SUB_DIR, SEED)` and folder of each run; shorter where that is all."""
+  """`(ENV, DATA, n{N}, AGENT, SUB_DIR, SEED)` and folder of each run; shorter where that is all.
+
+  A SUB_DIR may be a path, so that there is more than one name between AGENT and SEED.
+  """
   if len(place) == 3 and not re.fullmatch(r'n\d+', place[2]):
     return
-  names = []
-  if len(place) < 6 and os.path.isdir(folder):
-    entries = os.scandir(folder)
-    names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith('.'))
-  if len(place) == 6 or (len(place) > 3 and not names):
+  if len(place) >= 6 and _tells_of_a_run(folder):
     yield place, folder
-  for name in names:
-    yield from _places(os.path.join(folder, name), (*place, name))
+    return
+  names = []
+  if os.path.isdir(folder):
+    # Below a run's own place no link is followed, for it could lead round and round.
+    entries = [e for e in os.scandir(folder) if e.is_dir(follow_symlinks=len(place) < 6)]
+    names = sorted(e.name for e in entries if not e.name.startswith('.'))
+  found = [x for name in names for x in _places(os.path.join(folder, name), (*place, name))]
+  if len(place) >= 6:
+    found = [(longer, below) for longer, below in found if _tells_of_a_run(below)]
+  if found or len(place) <= 3:
+    yield from found
+  else:
+    yield place, folder
+
+
+def _tells_of_a_run(folder: str) -> bool:
+  return any(os.path.exists(os.path.join(folder, name)) for name in (PROGRESS, RESULTS))
 
 
 def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
   # A name that is not UTF-8 could not be printed or written.
   readable, *place = (os.fsencode(x).decode(errors='backslashreplace') for x in (folder, *place))
-  agent, sub_dir, seed = (*place[3:], '', '')[:3]
+  agent, *between, seed = (*place[3:], '', '')[: max(3, len(place) - 3)]
+  sub_dir = '/'.join(between)
   run = Run(readable, *place[:3], agent if sub_dir in ('0', '') else f'{agent} {sub_dir}', seed)
   if not seed:
     return run._replace(fault='there is no run in it')
   try:
     progress = read_progress(folder)
-    steps, returns = read_results(os.path.join(folder, 'results.csv'))
+    steps, returns = read_results(os.path.join(folder, RESULTS))
   except ValueError as error:
     return run._replace(fault=str(error))
   run = run._replace(steps=steps, returns=returns)

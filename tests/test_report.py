@@ -205,6 +205,21 @@ def test_a_results_folder_and_an_agent_without_runs_are_broken(tmp_path):
   assert found == {'bc': 'results.csv cannot be read', 'sac': nothing, 'w_vp': nothing}
 
 
+def test_a_sub_dir_may_be_a_path(tmp_path):
+  place = tmp_path / f'{ENV}/pure/n1000/bc'
+  write_run(tmp_path, place / 'tuned/alpha_1/3', {'main': [1.0]}, total=10)
+  (place / 'tuned/alpha_1/3/train').mkdir()  # as TensorBoard's files have one
+  write_run(tmp_path, place / '0/0', {'main': [2.0]}, total=10)
+  os.symlink(place, place / 'tuned/alpha_1/round')
+  os.makedirs(place / 'begun/0/train')
+  found = {(run.algorithm, run.seed): run.status for run in results.read_runs(str(tmp_path))}
+  assert found == {
+    ('bc tuned/alpha_1', '3'): 'finished',
+    ('bc', '0'): 'finished',
+    ('bc begun', '0'): 'broken',
+  }
+
+
 def test_a_run_that_does_not_tell_its_length_is_compared_with_the_longest(tmp_path):
   for seed, n in enumerate((3, 2, 3)):
     write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/{seed}', {'main': [1.0] * n})
