@@ -56,8 +56,8 @@ make_venv() {
 
 [ -x "$venv/bin/python" ] || make_venv
 source "$venv/bin/activate"
-# Again only where what it installs has changed.
-stamp="$venv/installed-$(cat requirements.txt constraints.txt setup.py | cksum | cut -d ' ' -f 1)"
+# Again only where what it installs has changed, or is in another folder.
+stamp="$venv/installed-$( (pwd; cat requirements.txt constraints.txt setup.py) | cksum | cut -d ' ' -f 1)"
 if [ ! -f "$stamp" ]; then
   echo "installing into $venv, a few minutes the first time" >&2
   # The constraints spare pip a long search for versions that go together.

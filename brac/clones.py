@@ -66,6 +66,23 @@ def bind(log_dir: str, paths: List[str], command: str) -> None:
     gin.bind_parameter(_PARAMETER, path)
 
 
+def warn_of_other_data(path: str, fingerprint: str) -> None:
+  """Warns where the run that left a clone tells that it was trained on other data.
+
+  Args:
+    path: the clone.
+    fingerprint: of the data, from `dataset.fingerprint`.
+  """
+  run = os.path.join(os.path.dirname(path), 'agent')
+  theirs = runs.kept_settings(run).get('--data') if checkpoints.exists(run) else None
+  if theirs not in (None, repr(fingerprint)):
+    logging.warning(
+      'the behavior policy %s was cloned from other data than the run has (another --data_sub_dir, '
+      'or collected anew)',
+      path,
+    )
+
+
 def _begun_with(log_dir: str) -> Optional[str]:
   path = os.path.join(log_dir, 'agent')
   kept = runs.kept_settings(path) if checkpoints.exists(path) else {}

@@ -5,7 +5,7 @@ Leaves {root_dir}/{ENV}/{DATA_NAME}/{SUB_DIR}/data*.
 
 import os
 
-from absl import flags
+from absl import flags, logging
 
 from brac import programs
 
@@ -28,8 +28,19 @@ flags.DEFINE_integer('n_samples', 1000000, 'How many transitions to collect.', l
 
 
 def main() -> None:
-  from brac import collection
+  from brac import collection, data_config
 
+  config_dir = programs.folder(FLAGS.config_dir)
+  config = data_config.find(config_dir, FLAGS.config_file)
+  logging.info('the data config is %s', config)
+  namesake = os.path.join(os.path.dirname(config), f'dcfg_{FLAGS.data_name}.py')
+  if namesake != config and os.path.isfile(namesake):
+    logging.warning(
+      'the data is called %s, but is collected as %s says, for want of --config_file=dcfg_%s',
+      FLAGS.data_name,
+      os.path.basename(config),
+      FLAGS.data_name,
+    )
   collection.collect(
     data_dir=os.path.join(
       programs.folder(FLAGS.root_dir),
@@ -38,7 +49,7 @@ def main() -> None:
       programs.sub_dir(FLAGS.sub_dir),
     ),
     env_name=FLAGS.env_name,
-    config_dir=programs.folder(FLAGS.config_dir),
+    config_dir=config_dir,
     config_file=FLAGS.config_file,
     policy_root_dir=programs.folder(FLAGS.policy_root_dir),
     n_samples=FLAGS.n_samples,

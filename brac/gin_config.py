@@ -175,6 +175,13 @@ def _gin_error(source: str, error: BaseException) -> str:
   if denied:
     by = f'the flag --{denied[2]}' if denied[2] in FLAGS else 'the program'
     return f'{where}{denied[1]}.{denied[2]} is not for gin to bind: {by} sets it'
+  token = re.search(r"Failed to parse token '(\w+)'", message)
+  if token:
+    of = '' if place else f'{source}: '
+    return (
+      f"{where}{of}{token[1]} is no value: a text stands in quotes, as '{token[1]}'; the others "
+      'are numbers, True, False, None, tuples and lists'
+    )
   if place:  # what follows is the way there, over the files that include it
     return where + message.splitlines()[0]
   return textwrap.shorten(f'gin: {source}: {message}', 500, placeholder=' ...')

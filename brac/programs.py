@@ -58,6 +58,7 @@ def run(
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   app.define_help_flags()
   try:
+    _check_place()
     rest = FLAGS(sys.argv)[1:]
     if rest:
       raise UserError(f'{rest[0]!r} is no flag; flags read --name=value')
@@ -135,11 +136,12 @@ def agent() -> Tuple[str, str]:
   """
   agent_name = gin_config.preset.get('agent_name', FLAGS.agent_name)
   if agent_name not in AGENT_NAMES:
-    there = ', '.join(map(repr, AGENT_NAMES))
+    source, name = '', '--agent_name'
+    if gin_config.preset:
+      source, name = f'gin: {gin_config.preset["source"]}: ', 'train_eval_offline.agent_name'
     raise UserError(
-      f'gin: {gin_config.preset["source"]}: unknown agent {agent_name!r}; '
-      f'train_eval_offline.agent_name is one of {there}'
-      f'{gin_config.nearest(str(agent_name), AGENT_NAMES)}'
+      f'{source}unknown agent {agent_name!r}; {name} is one of '
+      f'{", ".join(map(repr, AGENT_NAMES))}{gin_config.nearest(str(agent_name), AGENT_NAMES)}'
     )
   if FLAGS['agent_name'].present and FLAGS.agent_name != agent_name:
     raise UserError(
@@ -156,6 +158,16 @@ _PATHS = (
 )
 # Those that name a folder within another.
 _NAMES = ('sub_dir', 'data_name')
+
+
+def _check_place() -> None:
+  """Raises UserError where `python -m train_offline` in one clone would run the code of another."""
+  here, installed = map(os.path.dirname, map(os.path.abspath, (sys.argv[0], __file__)))
+  if os.path.basename(here) == 'brac' and not os.path.samefile(here, installed):
+    raise UserError(
+      f'{here} is not the code that would run: {installed} is installed; in the folder above, '
+      '"pip install --editable ." installs this one'
+    )
 
 
 def _check_paths() -> None:

@@ -20,7 +20,7 @@ from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
 import numpy as np
 from absl import flags
 
-from brac import programs, results
+from brac import files, programs, results
 from brac.errors import UserError
 from brac.results import Run
 
@@ -315,11 +315,13 @@ class Report:
     missing = [name for name in self.algorithms if not self.of(task, name)]
     if missing:
       notes.append(f'missing: {where}: {", ".join(missing)}')
+    for seed in sorted(seeds):
+      having = {run.algorithm for run in self.runs if (run.task, run.seed) == (task, seed)}
+      lacking = [name for name in self.algorithms if name not in having and self.of(task, name)]
+      if lacking:
+        notes.append(f'missing: {where}: of seed {seed}: {", ".join(lacking)}')
     for name in self.algorithms:
       runs, averaged = self.of(task, name), self.averaged(task, name)
-      lacking = sorted(seeds - {run.seed for run in runs})
-      if runs and lacking:
-        notes.append(f'missing: {where}: {name}, of seed {", ".join(lacking)}')
       for run in runs:
         if run.status == 'finished' and run not in averaged:
           notes.append(
@@ -341,7 +343,7 @@ class Report:
       of = '; '.join(f'{n} ({", ".join(names)})' for n, names in sorted(lengths.items()))
       notes.append(f'{where}: steps of the runs: {of}')
     if task not in self.behavior:
-      notes.append(f"{where}: the data's return is not known")
+      notes.append(f"{where}: the data's return is not known: it is not below --data_root_dir")
     elif not self.behavior[task].by_step:
       notes.append(f"{where}: the data's return is 0, no unit for an interquartile mean: left out")
     return notes
@@ -404,7 +406,8 @@ def draw(report: Report, task: Task, path: str) -> None:
         if len(having) > 1:
           ax.fill_between(steps, mean - std, mean + std, color=color, alpha=0.2, lw=0)
     if own:
-      handles.setdefault('behavior data', ax.axhline(own.by_step, color='black', ls=':', lw=1))
+      data = ax.axhline(own.by_step, color='black', ls=':', lw=1)
+      handles.setdefault('behavior data, by step', data)
     seeds = f'{len(averaged)} seed{"" if len(averaged) == 1 else "s"}'
     cell = report.cell(task, name, report.rows([name])[0][1])
     more = [f'{n} {what}' for what in LEFT_OUT if (n := getattr(cell, what))]
@@ -498,8 +501,9 @@ def main() -> None:
     for name, mean, low, high, tasks, n in aggregate
   ]
 
-  os.makedirs(output_dir, exist_ok=True)
-  write_behavior(kept_in, behavior)
+  with files.writing(output_dir):
+    os.makedirs(output_dir, exist_ok=True)
+    write_behavior(kept_in, behavior)
   page = ['# Returns', legend]
   for name, table, sheet in tables:
     write_csv(os.path.join(output_dir, f'{name}.csv'), sheet)

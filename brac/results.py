@@ -71,20 +71,24 @@ def check_not_lost(folder: str, checkpoint: str) -> None:
 
 # Gin parameters that a run may go on with other values of.
 NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
+VERSION = '# version: '  # how the line of operative_config.gin begins that tells it
 
 
 def read_settings(folder: str) -> Dict[str, str]:
-  """The gin parameters that a run's numbers depend on, as written down; {} where they are not."""
+  """What a run's numbers depend on, as written down, {} where it is not: gin's, and `version`."""
   try:
     with open(os.path.join(folder, 'operative_config.gin'), errors='replace') as f:
-      lines = [line for line in f.read().splitlines() if line and not line.startswith('#')]
+      lines = [line for line in f.read().splitlines() if line]
   except OSError:
     return {}
   found, name = {}, ''
   for line in lines:
-    if not line.startswith(' '):  # as the other lines of a long value do
-      name, _, line = line.partition(' = ')
-    found[name] = found.get(name, '') + line.strip(' \\')
+    if line.startswith(VERSION):
+      found['version'] = line[len(VERSION) :]
+    elif not line.startswith('#'):
+      if not line.startswith(' '):  # as the other lines of a long value do
+        name, _, line = line.partition(' = ')
+      found[name] = found.get(name, '') + line.strip(' \\')
   return {k: v for k, v in found.items() if k.rpartition('.')[2] not in NO_NUMBER_DEPENDS_ON}
 
 

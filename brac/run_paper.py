@@ -87,7 +87,7 @@ def plan() -> Tuple[List[Job], int, List[str]]:
     UserError: there is no such preset, data config or environment, gin does not understand one, a
       seed is none, or what is finished was trained otherwise.
   """
-  from brac import checkpoints, dataset, environments
+  from brac import checkpoints, dataset, environments, runs
 
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
   config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
@@ -102,7 +102,7 @@ def plan() -> Tuple[List[Job], int, List[str]]:
     environments.make_batch(env_name, 1, seed=0)
   given = [f'--gin_bindings={binding}' for binding in FLAGS.gin_bindings]
   jobs: Dict[str, Job] = {}
-  finished, untold, notes = set(), set(), {}
+  finished, untold, older, notes = set(), set(), set(), {}
 
   def job(env_name: str, data_name: str, what: str, needs: Sequence[str], *command: str) -> str:
     """Notes a job down, if it was not; returns its name."""
@@ -141,8 +141,11 @@ def plan() -> Tuple[List[Job], int, List[str]]:
       presets[preset] = _preset(config_dir, preset)
     if results.is_finished(folder, FLAGS.total_train_steps):
       finished.add(folder)
-      if not _check_settings(folder, presets[preset].settings):
+      version = _check_settings(folder, presets[preset].settings)
+      if version is None:
         untold.add(folder)
+      elif version != runs.version():
+        older.add(folder)
       return ''
     needs = [collection(env_name, data_name)]
     if presets[preset].agent_name == 'brac_primal':
@@ -173,6 +176,11 @@ def plan() -> Tuple[List[Job], int, List[str]]:
     notes[''] = (
       f'{len(untold)} of {len(finished)} finished runs do not tell their settings, as '
       f'{min(untold)}: they are taken for what is asked for'
+    )
+  if older:
+    notes['older'] = (
+      f'{len(older)} of {len(finished)} finished runs were trained by another version of the code, '
+      f'as {min(older)}; they are taken as they are'
     )
   return list(jobs.values()), len(finished), list(notes.values())
 
@@ -215,8 +223,8 @@ def _preset(config_dir: str, name: str) -> Preset:
   return Preset(path, agent_name, gin_config.bound())
 
 
-def _check_settings(folder: str, wanted: Dict[str, object]) -> bool:
-  """Whether a finished run tells its settings.
+def _check_settings(folder: str, wanted: Dict[str, object]) -> Optional[str]:
+  """The version of the code that trained a finished run; None where it tells no settings.
 
   Raises:
     UserError: they are others.
@@ -239,7 +247,7 @@ def _check_settings(folder: str, wanted: Dict[str, object]) -> bool:
     raise UserError(
       f'{folder} is finished, with other settings: {"; ".join(changes)}; choose another --root_dir'
     )
-  return bool(then)
+  return then.get('version', 'unknown') if then else None
 
 
 def _clone_to_train(root_dir: str, data: str, seed: int) -> Optional[int]:

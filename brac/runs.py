@@ -219,9 +219,10 @@ def _cut_events(folder: str, step: int) -> None:
 
 
 def write_config(folder: str) -> None:
-  """Writes `operative_config.gin`: each parameter that the run used, with its value."""
+  """Writes `operative_config.gin`: the version, each parameter that the run used and its value."""
+  text = f'{results.VERSION}{version()}\n{gin.operative_config_str()}'
   with files.writing(folder):
-    files.write_text(os.path.join(folder, 'operative_config.gin'), gin.operative_config_str())
+    files.write_text(os.path.join(folder, 'operative_config.gin'), text)
 
 
 def lock(folder: str) -> IO:
@@ -257,7 +258,7 @@ def kept_settings(path: str) -> Dict[str, str]:
     raise UserError(f'checkpoint {path}: its settings are not those of a run') from error
 
 
-def _version() -> str:
+def version() -> str:
   """The package's version, and a checksum of its source, which changes between releases too."""
   folder, checksum = os.path.dirname(os.path.abspath(brac.__file__)), 0
   for part in ('*.py', 'agents/*.py'):
@@ -276,7 +277,7 @@ class Settings:
 
   def __init__(self, **flags):
     """Takes the flags that matter; the gin parameters are those used so far."""
-    self._now = {'version': _version(), **{f'--{k}': repr(v) for k, v in flags.items()}}
+    self._now = {'version': version(), **{f'--{k}': repr(v) for k, v in flags.items()}}
     for line in gin.operative_config_str(max_line_length=10**5).splitlines():  # a line each
       name, is_binding, value = map(str.strip, line.partition('='))  # or an import
       if is_binding and not line.startswith('#'):

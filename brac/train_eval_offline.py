@@ -5,7 +5,7 @@ import os
 import gin
 from absl import logging
 
-from brac import checkpoints, dataset, environments, files, results, runs
+from brac import checkpoints, clones, dataset, environments, files, results, runs
 from brac.agents import AGENTS
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
@@ -108,6 +108,14 @@ def train_eval_offline(
     update_rate=update_rate,
     discount=discount,
   )
+  if agent_name == 'brac_primal':
+    clones.warn_of_other_data(agent.behavior_ckpt_file, data_fingerprint)
+  if getattr(agent, 'warm_start', 0) >= total_train_steps:
+    logging.warning(
+      'warm_start is %d, and the run ends at step %d: its policy never learns from Q',
+      agent.warm_start,
+      total_train_steps,
+    )
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
 
   with clock('compilation'):

@@ -10,7 +10,8 @@ import shlex
 
 from absl import flags
 
-from brac import programs
+from brac import gin_config, programs
+from brac.errors import UserError
 
 FLAGS = flags.FLAGS
 
@@ -24,11 +25,8 @@ flags.DEFINE_string(
 flags.DEFINE_string('data_sub_dir', '0', 'The --sub_dir that the data was collected with.')
 flags.DEFINE_string('data_name', 'eps1', 'The --data_name that the data was collected with.')
 flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.")
-flags.DEFINE_enum(
-  'agent_name',
-  'sac',
-  programs.AGENT_NAMES,
-  'The algorithm, unless a preset says it.',
+flags.DEFINE_string(
+  'agent_name', 'sac', f'The algorithm, unless a preset says it: {", ".join(programs.AGENT_NAMES)}.'
 )
 flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym environment, the data's.")
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
@@ -42,17 +40,19 @@ def main() -> None:
   root_dir, sub_dir = programs.folder(FLAGS.root_dir), programs.sub_dir(FLAGS.sub_dir)
   data = os.path.join(FLAGS.env_name, FLAGS.data_name, f'n{FLAGS.n_train}')
   log_dir = os.path.join(root_dir, data, run_name, sub_dir, str(FLAGS.seed))
+  data_file = os.path.join(
+    programs.folder(FLAGS.data_root_dir),
+    FLAGS.env_name,
+    FLAGS.data_name,
+    FLAGS.data_sub_dir,
+    FLAGS.data_file_name,
+  )
+  _check_there_is(data_file)
   if agent_name == 'brac_primal':
     clones.bind(log_dir, clones.places(root_dir, data, sub_dir, FLAGS.seed), _clone_command())
   train_eval_offline.train_eval_offline(
     log_dir=log_dir,
-    data_file=os.path.join(
-      programs.folder(FLAGS.data_root_dir),
-      FLAGS.env_name,
-      FLAGS.data_name,
-      FLAGS.data_sub_dir,
-      FLAGS.data_file_name,
-    ),
+    data_file=data_file,
     agent_name=agent_name,
     env_name=FLAGS.env_name,
     n_train=FLAGS.n_train,
@@ -61,6 +61,27 @@ def main() -> None:
     seed=FLAGS.seed,
     allow_changed_config=FLAGS.allow_changed_config,
   )
+
+
+def _check_there_is(data_file: str) -> None:
+  """Raises UserError where nothing was collected under the `--data_name`."""
+  from brac import environments
+  from brac.data_config import project_folder
+
+  env_dir = os.path.join(programs.folder(FLAGS.data_root_dir), FLAGS.env_name)
+  if os.path.isdir(os.path.join(env_dir, FLAGS.data_name)):
+    return
+  environments.make_batch(FLAGS.env_name, 1, 0)  # an unknown environment is the better reason
+  there = os.listdir(env_dir) if os.path.isdir(env_dir) else []
+  hint = gin_config.nearest(FLAGS.data_name, there)
+  config = f'dcfg_{FLAGS.data_name}'
+  if not hint and os.path.isfile(os.path.join(project_folder('configs'), config + '.py')):
+    root = [f'--root_dir={FLAGS.data_root_dir}'] if FLAGS['data_root_dir'].present else []
+    names = ['--env_name=' + FLAGS.env_name, '--data_name=' + FLAGS.data_name]
+    names += ['--config_file=' + config, f'--n_samples={FLAGS.n_train}']
+    command = ['python', '-m', 'brac.collect_data', *root, *names]
+    hint = f'; this collects one: {shlex.join(command)}'
+  raise UserError(f'no dataset at {data_file}{hint}')
 
 
 def _clone_command() -> str:

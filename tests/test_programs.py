@@ -512,7 +512,7 @@ def test_the_pipeline_of_the_seed_document(tmp_path):
   assert tags(run / 'train') == {'p_loss', 'p_norm', 'ae_loss', 'alpha_entropy'}
   assert no_litter(run)
 
-  type_in(
+  log = type_in(
     [
       *('-m', 'brac.train_offline'),
       *common,
@@ -528,6 +528,7 @@ def test_the_pipeline_of_the_seed_document(tmp_path):
     home,
     home,
   )
+  assert re.search(r'^W.* warm_start is 20000, and the run ends at step 40', log, re.M)
   run = learn / 'brac_primal' / '0' / '0'
   assert checkpoint_names(run) == ['agent']
   header, rows = results(run)
@@ -539,6 +540,7 @@ def test_the_pipeline_of_the_seed_document(tmp_path):
   terms = 'q_loss q_norm r_mean dsc_mean q2_target_mean q1_target_mean p_loss p_norm'
   assert tags(run / 'train') >= {*terms.split(), 'div_mean', 'div_std'}
   operative = (run / 'operative_config.gin').read_text()
+  assert re.match(r'# version: \d.* of source \w{8}\n', operative)
   assert 'brac_primal_agent.Agent.alpha = 0.1' in operative
   assert 'brac_primal_agent.Agent.n_div_samples = 4' in operative
   assert no_litter(run)
@@ -724,6 +726,19 @@ def test_a_preset_names_the_run_and_finds_the_clone_that_it_keeps(finish, world,
   for folder in (kl_vp, offline_dir(root, 'mmd_pr', sub_dir='x'), offline_dir(root, 'kl_strong')):
     assert checkpoint_names(folder) == ['agent']
   assert 'alpha = 3.0\n' in (offline_dir(root, 'kl_strong') / 'operative_config.gin').read_text()
+
+  # Of which data a clone is, its run tells.
+  data = world / 'data' / 'Pendulum-v1' / 'randwalk'
+  rows = load(str(data / '0' / 'data'), 3, 1)
+  rows.reward[0] += 1
+  checkpoints.save(str(data / 'other' / 'data'), data=Dataset(rows))
+  elsewhere = preset_args(world, root, 'kl_pr.gin', '--seed=4', '--data_sub_dir=other')
+  (other_data,) = finish(elsewhere)
+  assert re.search(
+    f'^W.*{re.escape(str(clone))} was cloned from other data', other_data.stderr, re.M
+  )
+  for run in runs:
+    assert 'was cloned from other data' not in run.stderr
 
   # A nearer clone is for runs that begin.
   finish(preset_args(world, root, 'bc.gin', '--seed=3'))
@@ -1132,7 +1147,7 @@ def primal(world_file='policies/pendulum', *args):
 # What is given to train_offline on good data, and what the line has to name.
 OFFLINE = [
   # Flags.
-  (['--agent_name=brac_primol'], ['agent_name', 'brac_primal']),
+  (['--agent_name=brac_primol'], ['--agent_name is one of', "did you mean 'brac_primal'?"]),
   (['--agentname=bc'], ['agentname', 'agent_name']),
   (['bc'], ["'bc' is no flag"]),
   (['--seed=-1'], ['seed']),
@@ -1148,7 +1163,16 @@ OFFLINE = [
   # Environments and data.
   (['--env_name=Pendulun-v1'], ["unknown environment 'Pendulun-v1'", "'Pendulum-v1'"]),
   (['--env_name=CartPole-v1'], ['CartPole-v1', 'Discrete(2)', 'Box']),
-  (['--data_name=randwlak'], ['no dataset at {world}/data/Pendulum-v1/randwlak/0/data']),
+  (
+    ['--data_name=randwlak'],
+    ['no dataset at {world}/data/Pendulum-v1/randwlak/0/data', "did you mean 'randwalk'?"],
+  ),
+  (
+    ['--data_name=eps3', '--env_name=HalfCheetah-v2'],
+    ['no dataset at {world}/data/HalfCheetah-v2/eps3/0/data', 'this collects one: python -m '
+     'brac.collect_data --root_dir={world}/data --env_name=HalfCheetah-v2 --data_name=eps3 '
+     '--config_file=dcfg_eps3 --n_samples=1000'],
+  ),
   (['--data_file_name=date'], ['no dataset at ', 'in that folder there is: data']),
   (['--data_name=empty'], ['{world}/data/Pendulum-v1/empty/0/data is empty']),
   (['--data_name=nan'], ['_s2', 'not finite', 'row 7']),
@@ -1181,6 +1205,7 @@ OFFLINE = [
   (['--gin_file={world}/none.gin'], ['{world}/none.gin', 'no such file']),
   (['--gin_file={world}/broken.gin'], ['broken.gin', 'line 2']),
   # Values in gin.
+  (gin('sac_agent.Agent.target_entropy=none'), ['none is no value', 'None']),
   (gin('train_eval_offline.batch_size=0'), ['batch_size', '0']),
   (gin('train_eval_offline.batch_size=2.5'), ['batch_size', '2.5']),
   (gin("train_eval_offline.batch_size='big'"), ['batch_size', "'big'"]),
@@ -1294,7 +1319,7 @@ ONLINE = [
   (['--eval_target=nan'], ['eval_target', 'nan']),
   (gin('train_eval_online.batch_size=601'), ['batch_size is 601', 'replay_buffer_size']),
   (gin('train_eval_online.replay_buffer_size=1e18'), ['replay_buffer_size', 'to 1e+09']),
-  (['--agent_name=sax'], ['agent_name', 'sac']),
+  (['--agent_name=sax'], ['--agent_name is one of', "did you mean 'sac'?"]),
   (['--env_name=HalfCheetah-v9'], ["unknown environment 'HalfCheetah-v9'", "'HalfCheetah-v"]),
   (['--env_name=MountainCar-v0'], ['MountainCar-v0', 'Discrete(3)']),
   (['--n_train=5'], ['n_train']),
@@ -1560,6 +1585,15 @@ def test_a_run_of_other_code_is_refused(start, world, finished, tmp_path):
     re.M,
   ), run.stderr
   assert unchanged(before, files(finished))
+
+
+def test_another_clone_does_not_run_the_code_of_the_one_that_is_installed(tmp_path):
+  brac = shutil.copytree(_BRAC, tmp_path / 'brac', ignore=shutil.ignore_patterns('__pycache__'))
+  command = [sys.executable, '-m', 'train_offline', '--help']
+  run = subprocess.run(command, cwd=brac, capture_output=True, text=True)
+  assert (run.returncode, run.stdout) == (1, '')
+  assert run.stderr.startswith(f'train_offline: {brac} is not the code that would run: {_BRAC} is ')
+  assert len(run.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize('value', [np.nan, -np.inf])

@@ -93,8 +93,9 @@ def test_a_tree_with_missing_unfinished_and_broken_runs(tree):
   assert f'unfinished: {bc}: step 20 of 30; so far main 7000000000' in notes
   assert f'unfinished: {place}/kl_vp/0/0: step 0 of 30; no evaluation so far' in notes
   assert f'missing: {ENV} eps1 n1000: w_pr' in notes
-  assert f'missing: {ENV} eps1 n1000: bc, of seed 2' in notes
-  assert f"{ENV} pure n1000: the data's return is not known" in notes
+  assert f'missing: {ENV} eps1 n1000: of seed 2: bc, bc tuned' in notes
+  unknown = "the data's return is not known: it is not below --data_root_dir"
+  assert f'{ENV} pure n1000: {unknown}' in notes
 
   out = tree / 'report'
   header, *lines = read_csv(out / f'{ENV}_n1000.csv')
@@ -242,7 +243,8 @@ def test_runs_of_different_lengths_or_settings_are_not_averaged_in_silence(tmp_p
   def run(place, columns, settings='', seconds=''):
     folder = write_run(tmp_path, f'{ENV}/eps1/n1/{place}', columns, 10 * len(columns['main']))
     if settings:
-      text = f'# Parameters:\nAgent.alpha = {settings}\nf.print_freq = {seconds}\n'
+      text = f'# version: {settings}\n# Parameters:\nAgent.alpha = {settings}\n'
+      text += f'f.print_freq = {seconds}\n'
       text += f'Agent.long = \\\n    (1,\n     {settings})\n'
       (folder / 'operative_config.gin').write_text(text)
     return folder
@@ -263,7 +265,7 @@ def test_runs_of_different_lengths_or_settings_are_not_averaged_in_silence(tmp_p
   task = f'{ENV} eps1 n1'
   assert f'shorter: {task}: sac of seed 0 ended at step 20, others at 40; it is left out' in notes
   assert f'{task}: steps of the runs: 40 (bc, sac); 60 (kl, w)' in notes
-  assert f'{task}: kl: runs of different settings: Agent.alpha, Agent.long' in notes
+  assert f'{task}: kl: runs of different settings: Agent.alpha, Agent.long, version' in notes
   assert f'{task}: kl of seed 1 has no max_q' in notes
   assert f'{task}: w: the last 2 evaluations are at different steps' in notes
   assert stdout.count('different settings') == 1

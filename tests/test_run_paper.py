@@ -325,11 +325,19 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
   same = 'train_eval_offline.batch_size=16'
   assert run(configs, tmp_path, **grid, gin_bindings=same, dry_run=True).returncode == 0
 
+  # Which code trained it is told by the checkpoint, or by that file as well.
+  config = folder / 'operative_config.gin'
+  config.write_text(config.read_text().replace(' of source ', ' of another source '))
+  assert run(configs, tmp_path, **grid, dry_run=True).stderr == ''
+
   # Without its checkpoint it tells them by operative_config.gin; without that, not at all.
   for agent_file in folder.glob('agent*'):
     agent_file.unlink()
   done = run(configs, tmp_path, **grid, gin_bindings='train_eval_offline.batch_size=8')
   assert done.returncode == 1 and 'batch_size was 16, is 8' in done.stderr
+  done = run(configs, tmp_path, **grid, dry_run=True)
+  older = f'1 of 1 finished runs were trained by another version of the code, as {folder}; '
+  assert done.returncode == 0 and older in done.stderr
   (folder / 'operative_config.gin').unlink()
   done = run(configs, tmp_path, **grid, gin_bindings='train_eval_offline.batch_size=8')
   assert done.returncode == 0

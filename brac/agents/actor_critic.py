@@ -36,8 +36,11 @@ class ActorCritic(agent.Agent):
   def targets(self) -> List[Tuple[tf.Module, tf.Module]]:
     return list(zip(self.q_nets, self.target_q_nets))
 
-  def q(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
-    """`Q(s, a)`, `[B]`: the ensemble of the critics, which has a gradient for the actions alone."""
+  def frozen_q(self, s: tf.Tensor, a: tf.Tensor) -> tf.Tensor:
+    """`Q(s, a)`, `[B]`: the ensemble of the critics, with a gradient for the actions alone.
+
+    A loss that is to train the critics calls those in `q_nets` themselves, as `q_loss` does.
+    """
 
     @tf.custom_gradient
     def ensemble_at(a):

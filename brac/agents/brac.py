@@ -114,7 +114,8 @@ class BRAC(ActorCritic):
     a, log_pi = pi.sample(rng)
     d = self.divergence(batch.s1, pi, batch.a1, rng)
     warm = tf.cast(self.global_step > self.warm_start, tf.float32)
-    loss = tf.reduce_mean(self.alpha_entropy * log_pi + self.alpha * d - warm * self.q(batch.s1, a))
+    q = self.frozen_q(batch.s1, a)
+    loss = tf.reduce_mean(self.alpha_entropy * log_pi + self.alpha * d - warm * q)
     return loss, {
       'div_mean': tf.reduce_mean(d),
       'div_std': tf.math.reduce_std(d),

@@ -71,6 +71,7 @@ class Agent(BRAC):
         f'{name}behavior_ckpt_file is not set: clone the behavior policy first (--agent_name=bc), '
         f'then give its agent_behavior by --gin_bindings="{name}behavior_ckpt_file=\'...\'"'
       )
+    self.behavior_ckpt_file = behavior_ckpt_file
     self.b = policy_loader.load_actor(
       behavior_ckpt_file, self.n_states, self.box, 'behavior policy'
     )

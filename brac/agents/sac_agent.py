@@ -58,7 +58,7 @@ class Agent(ActorCritic):
   def p_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
     """`E[τ log π(a|s) - Q(s, a)]`."""
     a, log_pi = self.pi(batch.s1).sample(rng)
-    return tf.reduce_mean(self.temperature * log_pi - self.q(batch.s1, a)), {}
+    return tf.reduce_mean(self.temperature * log_pi - self.frozen_q(batch.s1, a)), {}
 
   def a_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
     """`E[-τ (log π(a|s) + H)]`."""
