@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes the data of the paper with the shipped policies:
 #   ./run_collect_data.sh DATA_NAME [ENV_NAME] [more flags of collect_data]
-# DATA_NAME is pure, eps1, eps3, gaussian1 or gaussian3; ENV_NAME is HalfCheetah-v2 by default.
+# DATA_NAME is pure, eps1, eps3, gaussian1 or gaussian3, or of another configs/dcfg_{DATA_NAME}.py (of
+# FOLDER/dcfg_{DATA_NAME}.py with --config_dir=FOLDER); ENV_NAME is HalfCheetah-v2 by default.
 set -euo pipefail
 
-if [ $# -lt 1 ] || [ ! -f "$(dirname "$0")/configs/dcfg_$1.py" ]; then
+if [ $# -lt 1 ] || [[ $1 == -* ]]; then
   echo "usage: $0 DATA_NAME [ENV_NAME] [more flags]; DATA_NAME is pure, eps1, eps3, gaussian1 or gaussian3" >&2
   exit 1
 fi

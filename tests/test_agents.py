@@ -22,7 +22,6 @@ from brac.networks import Box
 from brac.optimizers import Adam
 from brac.rng import Rng
 
-NAMES = tuple(AGENTS)
 ACTOR_CRITICS = ('sac', 'bcq', 'brac_primal', 'brac_dual')
 BRACS = ('brac_primal', 'brac_dual')
 
@@ -49,6 +48,7 @@ DEFAULTS = {
   'brac_primal': dict(_BRAC, behavior_ckpt_file=None, n_div_samples=4),
   'brac_dual': dict(_BRAC, c_iter=3),
 }
+NAMES = tuple(DEFAULTS)
 
 # The updates of a step in their order, each with the entry of `optimizers` that it takes.
 UPDATES = {
@@ -798,6 +798,11 @@ def test_a_checkpoint_holds_the_random_state(make_agent, tmp_path):
 
 
 # The parameters.
+
+
+def test_the_tables_of_this_file_know_every_agent():
+  for table in (DEFAULTS, UPDATES, N_OPTIMIZERS, DECAYS, UNITS, BUSY, TAGS, PUBLIC_KEYS):
+    assert table.keys() >= AGENTS.keys()
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -191,7 +191,7 @@ def test_gradient_penalty_of_a_dead_critic_is_zero_with_a_finite_slope():
     ('DUAL', 'W', "; did you mean 'w'?"),
     ('DUAL', 'mmd', "; 'mmd' is one of brac_primal"),
     ('PRIMAL', 'w', "; 'w' is one of brac_dual"),
-    *(('PRIMAL', wrong, "'kl', 'mmd'") for wrong in (None, ['kl'], {'a': 1}, 5)),
+    *(('PRIMAL', wrong, '') for wrong in (None, ['kl'], {'a': 1}, 5)),
   ],
 )
 def test_an_unknown_name_says_which_there_are(among, wrong, hint):
@@ -199,8 +199,8 @@ def test_an_unknown_name_says_which_there_are(among, wrong, hint):
     divergences.find(wrong, getattr(divergences, among), 'some_agent.Agent.divergence_name')
   message = str(error.value)
   assert message.startswith(f'some_agent.Agent.divergence_name: unknown divergence {wrong!r}')
-  assert all(repr(name) in message for name in getattr(divergences, among))
-  assert message.endswith(hint)
+  there = ', '.join(map(repr, getattr(divergences, among)))
+  assert message.endswith(f', there are {there}{hint}')
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def parameters(config):
 
 def test_there_is_a_preset_for_each_row():
   there = glob.glob(os.path.join(project_folder('configs'), '*.gin'))
-  assert sorted(os.path.basename(path)[:-4] for path in there) == sorted(ROWS)
+  assert {os.path.basename(path)[:-4] for path in there} >= ROWS.keys()
 
 
 @pytest.mark.parametrize('name', ROWS)
