@@ -32,7 +32,6 @@ def main() -> None:
 
   config_dir = programs.folder(FLAGS.config_dir)
   config = data_config.find(config_dir, FLAGS.config_file)
-  logging.info('the data config is %s', config)
   namesake = os.path.join(os.path.dirname(config), f'dcfg_{FLAGS.data_name}.py')
   if namesake != config and os.path.isfile(namesake):
     logging.warning(

@@ -78,6 +78,7 @@ def collect(
   except MemoryError as error:
     raise UserError(f'--n_samples {n_samples}: out of memory: {error}') from error
   _lock = runs.lock(data_dir)
+  logging.info('the data config is %s', config_path)
   if checkpoints.recover(path):
     changes = settings.changes(path)
     if changes == []:

@@ -917,6 +917,19 @@ def test_a_second_signal_does_not_wait(monkeypatch):
     signal.signal(signal.SIGTERM, before[1])
 
 
+def test_a_dataset_that_has_the_name_of_another_config_is_warned_of(finish, world, tmp_path):
+  other, own = finish(
+    *(
+      ['collect_data', *collect_args(world, name, '--config_file=dcfg_randwalk', root=tmp_path)]
+      for name in ('mixture', 'randwalk')
+    )
+  )
+  assert re.search('^W.* called mixture, but is collected as dcfg_randwalk.py', other.stderr, re.M)
+  for run in (other, own):
+    assert f'the data config is {world}/configs/dcfg_randwalk.py' in run.stderr
+  assert 'but is collected as' not in own.stderr
+
+
 def test_a_collection_that_was_stopped_equals_one_that_was_not(start, finish, world, tmp_path):
   given = ['--gin_bindings=collect.n_envs=3', '--n_samples=12000']
   place = 'Pendulum-v1/mixture/0'
