@@ -20,11 +20,7 @@ FLAGS = flags.FLAGS
 # `name` of the file that does.
 preset = {}
 
-# The divergences' own parameters, by the agents that have the divergences.
-_OF_DIVERGENCES = {
-  'brac_primal': ('mmd', 'laplacian_kernel'),
-  'brac_dual': ('gradient_penalty',),
-}
+_DIVERGENCES = 'brac.divergences.'
 
 
 def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
@@ -93,11 +89,8 @@ def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[st
   used = [experiment, 'physics']
   if agent_name:
     used.append(f'{agent_name}_agent.Agent')
-  if agent_name in _OF_DIVERGENCES:
-    # All but those of the others, so that a new divergence need not be named here.
-    names = map(_short, (s for s in _registry() if s.startswith('brac.divergences.')))
-    others = {x for k, xs in _OF_DIVERGENCES.items() if k != agent_name for x in xs}
-    used += [name for name in names if name not in others]
+  if agent_name in ('brac_primal', 'brac_dual'):  # which of them, `idle_divergences` knows later
+    used += [_short(s) for s in _registry() if s.startswith(_DIVERGENCES)]
   config = gin.config._CONFIG
   macros = gin.config.iterate_references(config, to=gin.get_configurable(gin.config.macro))
   called = {reference.config_key for reference in macros}
@@ -115,6 +108,19 @@ def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[st
       place = f'{scope}/{_short(selector)}' if scope else _short(selector)
       found += [f'{place}.{name}' for name in bindings]
   return found
+
+
+def idle_divergences() -> List[str]:
+  """What is bound of divergences, and was not asked for while the training loop was compiled."""
+  import gin
+
+  called = gin.config._OPERATIVE_CONFIG
+  return [
+    f'{_short(selector)}.{name}'
+    for (scope, selector), bindings in gin.config._CONFIG.items()
+    if selector.startswith(_DIVERGENCES) and (scope, selector) not in called
+    for name in bindings
+  ]
 
 
 def bound() -> Dict[str, object]:

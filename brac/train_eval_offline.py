@@ -5,7 +5,7 @@ import os
 import gin
 from absl import logging
 
-from brac import checkpoints, clones, dataset, environments, files, results, runs
+from brac import checkpoints, clones, dataset, environments, files, gin_config, results, runs
 from brac.agents import AGENTS
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
@@ -120,6 +120,9 @@ def train_eval_offline(
 
   with clock('compilation'):
     agent.compile()
+  if agent_name.startswith('brac'):
+    for name in gin_config.idle_divergences():
+      logging.warning('gin: %s is bound, but the divergence of this run does not use it', name)
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     data=data_fingerprint,

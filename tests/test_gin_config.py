@@ -85,8 +85,8 @@ def test_what_a_run_does_not_use_is_named(parse):
     return set(gin_config.unused(experiment, agent_name, []))
 
   assert unused('sac') == {*others, *primal, dual, 'unused'}
-  assert unused('brac_primal') == {*others, sac, dual, 'unused'}
-  assert unused('brac_dual') == {*others, *primal, sac, 'unused'}
+  assert unused('brac_primal') == {*others, sac, 'unused'}
+  assert unused('brac_dual') == {*others, 'brac_primal_agent.Agent.alpha', sac, 'unused'}
   own = {'scope/train_eval_offline.discount', 'train_eval_offline.batch_size', *primal, sac, dual}
   assert unused(None, 'collect') == {*own, 'train_eval_online.batch_size', 'unused'}
 

@@ -733,12 +733,14 @@ def test_a_preset_names_the_run_and_finds_the_clone_that_it_keeps(finish, world,
   rows.reward[0] += 1
   checkpoints.save(str(data / 'other' / 'data'), data=Dataset(rows))
   elsewhere = preset_args(world, root, 'kl_pr.gin', '--seed=4', '--data_sub_dir=other')
+  elsewhere += tuple(gin('mmd.use_sqrt=True'))
   (other_data,) = finish(elsewhere)
   assert re.search(
     f'^W.*{re.escape(str(clone))} was cloned from other data', other_data.stderr, re.M
   )
+  assert 'mmd.use_sqrt is bound, but the divergence of this run does not' in other_data.stderr
   for run in runs:
-    assert 'was cloned from other data' not in run.stderr
+    assert not re.search('was cloned from other data|is bound, but', run.stderr)
 
   # A nearer clone is for runs that begin.
   finish(preset_args(world, root, 'bc.gin', '--seed=3'))
