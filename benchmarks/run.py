@@ -342,8 +342,10 @@ def draw(rows: List[Row], path: str) -> None:
   colors = ['#0072B2' if part >= 1 else '#D55E00' for part in parts]
   longest = 2.0  # what is far beyond its target would make the others short
   bars = ax.barh([row.what for row in aimed], [min(x, longest) for x in parts], color=colors)
-  ax.bar_label(bars, [f'{row.ratio:.2f} {row.unit}' for row in aimed], padding=3)
   ax.axvline(1, color='black', linewidth=1)
+  # On white, for the line of the target runs through some.
+  white = dict(facecolor='white', edgecolor='none', pad=1)
+  ax.bar_label(bars, [f'{row.ratio:.2f} {row.unit}' for row in aimed], padding=4, bbox=white)
   ax.set_xlabel(f'measured, in parts of the target (bars end at {longest:.0f})')
   ax.set_xlim(0, 1.15 * longest)
   fig.savefig(path, dpi=120)
