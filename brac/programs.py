@@ -163,7 +163,8 @@ _NAMES = ('sub_dir', 'data_name')
 def _check_place() -> None:
   """Raises UserError where `python -m train_offline` in one clone would run the code of another."""
   here, installed = map(os.path.dirname, map(os.path.abspath, (sys.argv[0], __file__)))
-  if os.path.basename(here) == 'brac' and not os.path.samefile(here, installed):
+  is_ours = os.path.isfile(sys.argv[0]) and os.path.basename(here) == 'brac'
+  if is_ours and not os.path.samefile(here, installed):
     raise UserError(
       f'{here} is not the code that would run: {installed} is installed; in the folder above, '
       '"pip install --editable ." installs this one'
