@@ -827,14 +827,28 @@ def test_a_restored_agent_goes_on_as_the_one_that_never_stopped(name, make_agent
   assert_same_bits(weights(restored), never_stopped.state)
 
 
-def test_a_checkpoint_holds_the_random_state(make_agent, tmp_path):
+@pytest.mark.parametrize('name', NAMES)
+def test_a_checkpoint_without_optimizers_seed_and_step_is_restored_and_what_lacks_is_one_line(
+  name, make_agent, tmp_path, caplog
+):
   path = str(tmp_path / 'agent')
-  never_stopped, restored = (make_agent('sac', seed=seed) for seed in (1, 2))
-  never_stopped.train(1)
-  checkpoints.save(path, **never_stopped.state)
-  restored.restore(path)
-  assert restored.train(1) == never_stopped.train(1)
-  assert_same_bits(weights(restored), weights(never_stopped))
+  published = make_busy(make_agent, name)
+  scramble(published)
+  checkpoints.save(path, policy=published.policy, agent=published.saved)
+  restored = make_busy(make_agent, name, seed=5)
+  lacking = {
+    key: value
+    for key, value in weights(restored).items()
+    if key.startswith(('optimizers/', 'seed', 'global_step'))
+  }
+  with caplog.at_level('INFO'):
+    restored.restore(path)
+  (message,) = caplog.messages
+  assert message == f'{path} has no {", ".join(sorted(lacking))}: they start afresh'
+  assert restored.step == 0
+  assert_same_bits(
+    weights(restored), {k: lacking.get(k, value) for k, value in weights(published).items()}
+  )
 
 
 # The parameters.
