@@ -733,6 +733,46 @@ def test_training_tells_the_numbers_of_its_losses(name, run):
   assert all(isinstance(value, float) and math.isfinite(value) for value in info.values())
 
 
+# The policies.
+
+
+@pytest.mark.parametrize('name', ['sac', 'bc', *BRACS])
+def test_main_is_the_mode_of_the_actor_and_online_training_acts_by_a_sample(
+  name, make_agent, transitions
+):
+  an_agent = make_agent(name)
+  scramble(an_agent)
+  s = tf.constant(transitions.s1)
+  main = an_agent.policies()['main'].act(s, Rng(9))
+  np.testing.assert_array_equal(main, an_agent.pi(s).mode())
+  acting = an_agent.acting_policy().act(s, Rng(9))
+  np.testing.assert_array_equal(acting, an_agent.pi(s).sample(Rng(9))[0])
+
+
+@pytest.mark.parametrize('name', BRACS)
+def test_max_q_takes_the_actors_sample_with_the_largest_first_q(name, make_agent, transitions):
+  an_agent = make_agent(name)
+  scramble(an_agent)
+  s = tf.constant(transitions.s1)
+  a, _ = an_agent.pi(s).sample(Rng(9), 10)
+  best = np.argmax([an_agent.q_nets[0](s, x) for x in a], 0)
+  max_q = an_agent.policies()['max_q'].act(s, Rng(9))
+  np.testing.assert_array_equal(max_q, a.numpy()[best, np.arange(len(best))])
+
+
+def test_bcq_evaluates_and_acts_by_perturbed_samples_that_the_first_q_chooses_from(
+  make_agent, transitions
+):
+  an_agent = make_agent('bcq', n_action_samples=4)
+  scramble(an_agent)
+  s = tf.repeat(transitions.s1, 4, 0)
+  a = an_agent.xi(s, an_agent.vae.sample(s, Rng(9)))
+  best = np.argmax(np.reshape(an_agent.q_nets[0](s, a), [-1, 4]), 1)
+  expect = np.reshape(a, [-1, 4, 3])[np.arange(len(best)), best]
+  for policy in (an_agent.policies()['main'], an_agent.acting_policy()):
+    np.testing.assert_array_equal(policy.act(tf.constant(transitions.s1), Rng(9)), expect)
+
+
 # The saved state.
 
 
@@ -787,14 +827,28 @@ def test_a_restored_agent_goes_on_as_the_one_that_never_stopped(name, make_agent
   assert_same_bits(weights(restored), never_stopped.state)
 
 
-def test_a_checkpoint_holds_the_random_state(make_agent, tmp_path):
+@pytest.mark.parametrize('name', NAMES)
+def test_a_checkpoint_without_optimizers_seed_and_step_is_restored_and_what_lacks_is_one_line(
+  name, make_agent, tmp_path, caplog
+):
   path = str(tmp_path / 'agent')
-  never_stopped, restored = (make_agent('sac', seed=seed) for seed in (1, 2))
-  never_stopped.train(1)
-  checkpoints.save(path, **never_stopped.state)
-  restored.restore(path)
-  assert restored.train(1) == never_stopped.train(1)
-  assert_same_bits(weights(restored), weights(never_stopped))
+  published = make_busy(make_agent, name)
+  scramble(published)
+  checkpoints.save(path, policy=published.policy, agent=published.saved)
+  restored = make_busy(make_agent, name, seed=5)
+  lacking = {
+    key: value
+    for key, value in weights(restored).items()
+    if key.startswith(('optimizers/', 'seed', 'global_step'))
+  }
+  with caplog.at_level('INFO'):
+    restored.restore(path)
+  (message,) = caplog.messages
+  assert message == f'{path} has no {", ".join(sorted(lacking))}: they start afresh'
+  assert restored.step == 0
+  assert_same_bits(
+    weights(restored), {k: lacking.get(k, value) for k, value in weights(published).items()}
+  )
 
 
 # The parameters.

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
-from brac import checkpoints, data_config, policy_loader, rng
+from brac import checkpoints, data_config, environments, policy_loader, rng
 from brac.errors import UserError
 from brac.networks import Actor, Box
 
@@ -92,14 +92,19 @@ def test_the_policies_of_a_shipped_config_load(name, tmp_path):
     assert policy.act(tf.zeros([2, 11]), rng.Rng(0)).shape == [2, 3]
 
 
-def test_the_shipped_policies_fit_the_configs_that_read_them():
-  folder = os.path.join(_ROOT, 'trained_policies')
-  env_names = [name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))]
-  assert 'HalfCheetah-v2' in env_names
-  for env_name in env_names:
-    reader = checkpoints.Reader(data_config.shipped_policy(env_name), 'policy')
-    hidden = [n_out for _, n_out in reader.layers('policy/_layers')[:-1]]
-    assert hidden == [200, 200]
+@pytest.mark.parametrize('env_name', ['HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2'])
+def test_the_shipped_policy_and_its_clones_fit_their_environment(env_name):
+  env = environments.make_batch(env_name, 1, 0)
+  sizes = env.observation_spec.shape[0], Box.of(env.action_spec)
+  folder = os.path.join(_ROOT, 'trained_policies', env_name)
+  path = os.path.join(folder, 'agent_partial_target')
+  policy_loader.load_actor(path, *sizes, 'policy', (200, 200))
+  for data_name in ('pure', *NOISY):
+    run = os.path.join(folder, data_name, 'n1000000', 'bc', '0', '0')
+    policy_loader.load_actor(os.path.join(run, 'agent_behavior'), *sizes, 'clone')
+    with open(os.path.join(run, 'results.csv')) as f:
+      header, *rows = f.read().splitlines()
+    assert header == 'step,main' and rows
 
 
 # --- What users write -----------------------------------------------------------------------------

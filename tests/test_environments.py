@@ -4,9 +4,12 @@ import copy
 import importlib.util
 import os
 import pickle
+import sys
+import types
 
 import gin
 import gym
+import mujoco
 import numpy as np
 import pytest
 from gym.envs.classic_control.pendulum import PendulumEnv
@@ -256,6 +259,53 @@ def test_ant_contact_forces(bind):
     np.testing.assert_array_equal(observations[0], observation.astype(np.float32))
     assert rewards[0] == np.float32(reward)
   assert min(costs) < -1e-3
+
+
+def test_ant_contact_forces_are_those_of_a_state_that_was_set(bind):
+  bind('physics.ant_contact_forces = True')
+  env = single_env('Ant-v2')
+  env.reset(seed=0)
+  env.set_state(env.init_qpos - 0.7 * (np.arange(15) == 2), env.init_qvel)  # down in the floor
+  data = copy.copy(env.data)
+  data.cfrc_ext[:] = 0
+  mujoco.mj_rnePostConstraint(env.model, data)
+  assert np.abs(data.cfrc_ext).max() > 1
+  np.testing.assert_array_equal(env.data.cfrc_ext, data.cfrc_ext)
+
+
+# The number of the state (positions, then velocities), a value in which the episode goes on, and
+# one in which it ends.
+BOUNDS = [
+  ('Hopper-v2', 1, 0.7001, 0.7),
+  ('Hopper-v2', 1, 99.0, np.inf),
+  ('Hopper-v2', 1, 200.0, np.nan),
+  ('Hopper-v2', 0, 200.0, np.nan),
+  ('Hopper-v2', 2, 0.1999, 0.2),
+  ('Hopper-v2', 2, -0.1999, -0.2),
+  *(('Hopper-v2', k, 99.99, 100.0) for k in (3, 5, 6, 11)),
+  *(('Hopper-v2', k, -99.99, -100.0) for k in (3, 11)),
+  *(('Hopper-v2', 6, 0.0, bad) for bad in (np.nan, np.inf, -np.inf)),
+  ('Walker2d-v2', 1, 0.8001, 0.8),
+  ('Walker2d-v2', 1, 1.9999, 2.0),
+  ('Walker2d-v2', 2, 0.9999, 1.0),
+  ('Walker2d-v2', 2, -0.9999, -1.0),
+  *(('Walker2d-v2', 1, 1.0, bad) for bad in (np.nan, np.inf, -np.inf)),
+  *(('Walker2d-v2', 2, 0.5, bad) for bad in (np.nan, np.inf, -np.inf)),
+  ('Ant-v2', 2, 0.2, 0.1999),
+  ('Ant-v2', 2, 1.0, 1.0001),
+  *(('Ant-v2', k, 100.0, bad) for k in (0, 14, 15, 28) for bad in (np.nan, np.inf, -np.inf)),
+]
+
+
+@pytest.mark.parametrize('name, k, good, bad', BOUNDS)
+def test_an_episode_ends_where_a_state_leaves_its_bounds(name, k, good, bad):
+  env = single_env(name)
+  states = np.tile(np.concatenate([env.init_qpos, env.init_qvel]), [2, 1])
+  states[:, k] = good, bad
+  qpos, qvel = np.split(states, [env.model.nq], axis=1)
+  judge = environments._TASKS[name].judge
+  _, ends, _ = judge(np.zeros(2), np.zeros(2), qpos, qvel, np.zeros([2, 84]))
+  assert ends.tolist() == [False, True]
 
 
 # --- Batches ------------------------------------------------------------------------------------
@@ -571,6 +621,19 @@ def test_mujoco_py_where_there_is_none(bind):
   bind("physics.backend = 'mujoco_py'")
   assert_user_error(['HalfCheetah-v2', 'mujoco_py'], make_batch, 'HalfCheetah-v2', 1, 0)
   assert make_batch('Pendulum-v1', 1, 0).reset().shape == (1, 3)
+
+
+@pytest.mark.parametrize('name, asset', zip(TASKS, ('half_cheetah', 'hopper', 'walker2d', 'ant')))
+def test_mujoco_py_is_asked_for_the_model_of_gyms_own_class(bind, monkeypatch, name, asset):
+  def load_model_from_path(path):
+    raise ValueError(path)
+
+  stub = types.SimpleNamespace(load_model_from_path=load_model_from_path)
+  monkeypatch.setitem(sys.modules, 'mujoco_py', stub)
+  monkeypatch.setattr('gym.envs.mujoco.mujoco_env.mujoco_py', stub)  # imported by now, or earlier
+  bind("physics.backend = 'mujoco_py'")
+  words = [f'{name} cannot be made here: ', f'assets/{asset}.xml']
+  assert_user_error(words, make_batch, name, 1, 0)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,18 @@ import pytest
 import tensorflow as tf
 from test_checkpoints import small_disk  # noqa: F401 - a fixture
 
-from brac import checkpoints, programs, rng, runs, train_eval_online, training
+from brac import (
+  checkpoints,
+  environments,
+  policies,
+  policy_loader,
+  programs,
+  rng,
+  rollouts,
+  runs,
+  train_eval_online,
+  training,
+)
 from brac import files as brac_files
 from brac import results as brac_results
 from brac.dataset import CUT_OFF, Dataset, load
@@ -628,12 +639,45 @@ def test_a_typed_mistake_is_one_line(tmp_path):
 
 
 def test_sub_dir_auto_is_the_date_and_time(finish, world, tmp_path):
-  finish(['train_offline', *offline_args(world, tmp_path, *BRIEF, '--sub_dir=auto')])
-  (sub_dir,) = os.listdir(tmp_path / 'Pendulum-v1/randwalk/n1000/bc')
-  then = time.mktime(time.strptime(sub_dir, '%Y-%m-%d-%H-%M-%S'))
-  folder = offline_dir(tmp_path, 'bc', sub_dir=sub_dir)
-  assert abs(then - os.path.getmtime(folder)) < 3600
-  assert 'agent' in checkpoint_names(folder)
+  finish(
+    ['train_offline', *offline_args(world, tmp_path, *BRIEF, '--sub_dir=auto')],
+    ['train_online', *online_args(tmp_path, '--total_train_steps=1', '--sub_dir=auto')],
+    ['collect_data', *collect_args(world, 'randwalk', '--sub_dir=auto', root=tmp_path)],
+  )
+  for parent, last, name in (
+    ('randwalk/n1000/bc', '0', 'agent'),
+    ('sac', '', 'agent_final'),
+    ('randwalk', '', 'data'),
+  ):
+    parent = tmp_path / 'Pendulum-v1' / parent
+    (sub_dir,) = set(os.listdir(parent)) - {'n1000'}
+    then = time.mktime(time.strptime(sub_dir, '%Y-%m-%d-%H-%M-%S'))
+    assert abs(then - os.path.getmtime(parent / sub_dir)) < 3600
+    assert name in checkpoint_names(parent / sub_dir / last)
+
+
+def test_a_return_is_the_mean_of_as_many_episodes_as_the_flag_says(finish, world, tmp_path):
+  n = '--n_eval_episodes=3'
+  collecting, *_ = finish(
+    ['collect_data', *collect_args(world, 'randwalk', n, root=tmp_path / 'data')],
+    ['train_offline', *offline_args(world, tmp_path, *BRIEF, n)],
+    ['train_online', *online_args(tmp_path, '--total_train_steps=1', n)],
+  )
+  env = environments.make_batch('Pendulum-v1', 1, 0)
+  specs = env.observation_spec, env.action_spec
+
+  def evaluate(policy, seed, step):
+    return rollouts.Evaluator('Pendulum-v1', {'main': policy}, 3, seed).run(step)['main']
+
+  for path in (
+    offline_dir(tmp_path, 'bc') / 'agent_behavior',
+    online_dir(tmp_path) / 'agent_final',
+  ):
+    actor = policy_loader.load_actor(str(path), 3, Box.of(specs[1]), 'policy')
+    returns = evaluate(policies.ActorPolicy(*specs, actor, True), 0, 1)
+    assert results(path.parent)[1] == [[1, pytest.approx(returns.mean(), rel=1e-5)]]
+  returns = evaluate(policies.RandomPolicy(*specs), rollouts.seed_of(0, 0), 0)
+  assert f'return {returns.mean():.1f} ± {returns.std():.1f}\n' in collecting.stderr
 
 
 @pytest.mark.parametrize('home, name', [('~', 'tilde'), ('$HOME', 'dollar')])
@@ -1188,6 +1232,7 @@ OFFLINE = [
      'brac.collect_data --root_dir={world}/data --env_name=HalfCheetah-v2 --data_name=eps3 '
      '--config_file=dcfg_eps3 --n_samples=1000'],
   ),
+  (['--data_sub_dir=nope'], ['no dataset at {world}/data/Pendulum-v1/randwalk/nope/data']),
   (['--data_file_name=date'], ['no dataset at ', 'in that folder there is: data']),
   (['--data_name=empty'], ['{world}/data/Pendulum-v1/empty/0/data is empty']),
   (['--data_name=nan'], ['_s2', 'not finite', 'row 7']),

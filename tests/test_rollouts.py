@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from brac import checkpoints, environments, rng, rollouts
+from brac import checkpoints, collection, dataset, environments, rng, rollouts
 from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, Transitions
 from brac.networks import Actor, Box
 from brac.policies import ActorPolicy, EpsilonPolicy, Policy, RandomPolicy
@@ -174,6 +174,24 @@ def test_a_mixture_explores_row_by_row_in_a_collection():
   assert abs(explores.mean() - 0.3) < 0.04
   # Were it one draw for all, the environments would explore at the same steps.
   assert explores.mean(axis=0).max() < 0.8 and explores.mean(axis=1).max() < 0.5
+
+
+def test_each_part_of_a_data_config_is_collected_by_its_own_policy(tmp_path):
+  box, parts = Box.of(specs_of('Pendulum-v1')[1]), []
+  for name, push, proportion in (('left', -3.0, 0.25), ('right', 3.0, 0.5), ('idle', 0.0, 0.25)):
+    actor = Actor(3, (8,), box, Rng(0, INIT))
+    bias, kernel = actor.variables[-2:]
+    kernel.assign(0 * kernel)
+    bias.assign([push, -9.0])  # the mean, and a small deviation
+    checkpoints.save(str(tmp_path / name), policy=actor)
+    parts.append([name, ['load', str(tmp_path / name), ['none'], (8,)], proportion])
+  (tmp_path / 'dcfg_three.py').write_text(f'get_data_config = lambda *_: {parts}')
+  collection.collect(
+    str(tmp_path / 'run'), 'Pendulum-v1', str(tmp_path), 'dcfg_three', None, 400, 1, 0
+  )
+  rows = dataset.load(str(tmp_path / 'run' / 'data'), 3, 1)
+  for actions in (rows.a1, rows.a2):
+    np.testing.assert_allclose(actions[:, 0], np.repeat([-2, 2, 0], [100, 200, 100]), atol=0.1)
 
 
 @pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Hopper-v2'])
