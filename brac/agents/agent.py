@@ -14,14 +14,14 @@ from absl import logging
 
 from brac import checkpoints, networks, rng
 from brac.dataset import Batch, Dataset
-from brac.errors import MOST, UserError, check_number, check_whole, is_number
+from brac.errors import check_number, check_whole
+from brac.hyperparameters import one_for_each, read_model_params
 from brac.optimizers import Adam, learning_rate
 from brac.policies import ActorPolicy, Policy
 from brac.rng import Rng
 
 MOST_COUNT = 10**9  # TensorFlow counts rows and turns of a loop in 32 bits
 MOST_ROWS = 10**6  # that a batch may be blown up to: 1 GB for each layer of 300 units
-_MOST_UNITS = 10**4  # two such layers are 400 MB, a network with its target and Adam's numbers 2 GB
 
 Info = Dict[str, tf.Tensor]
 Loss = Callable[[Batch, Rng], Tuple[tf.Tensor, Info]]
@@ -96,14 +96,16 @@ class Agent:
     self.box = networks.Box.of(action_spec)
     self.data = data
     self.seed = tf.Variable(seed, dtype=tf.int64)
-    self.units, self.numbers = self.read_model_params(model_params)
+    self.units, self.numbers = read_model_params(
+      self.name.replace('_agent.Agent', ''), model_params, self.UNITS, self.NUMBERS
+    )
     self._learning_rates = {
       name: learning_rate(entry)
-      for name, entry in _one_for_each('optimizers', optimizers, self.OPTIMIZERS).items()
+      for name, entry in one_for_each('optimizers', optimizers, self.OPTIMIZERS).items()
     }
     self._decays = {
       name: check_number('', 0, **{f'weight_decays of {name}': entry})
-      for name, entry in _one_for_each('weight_decays', weight_decays, self.DECAYS).items()
+      for name, entry in one_for_each('weight_decays', weight_decays, self.DECAYS).items()
     }
     self.init_rng = Rng(seed, rng.INIT)
     self.global_step = tf.Variable(0, dtype=tf.int64)
@@ -273,34 +275,6 @@ class Agent:
     elif targets:
       tf.cond(now % self.update_freq == 0, move, lambda: None)
 
-  def read_model_params(self, model_params) -> Tuple[Dict[str, Tuple[int, ...]], Dict[str, float]]:
-    """Units by network and the other numbers by name; one tuple of units serves for all."""
-    name = self.name.replace('_agent.Agent', '')
-    units = '(' + ', '.join(f'({u} units)' for u in self.UNITS) + ',)'
-    numbers = [k if x is None else f'{k} (default {x})' for k, x in self.NUMBERS.items()]
-    reads = f'({", ".join([units, *numbers])})' if numbers else units
-    reads += f', with 1 to {_MOST_UNITS} units in a layer'
-    wrong = UserError(f'model_params of {name} reads {reads}; got {model_params!r}')
-    if not isinstance(model_params, (tuple, list)) or not model_params:
-      raise wrong
-    units, *given = model_params
-    if not isinstance(units, (tuple, list)) or len(units) not in (1, len(self.UNITS)):
-      raise wrong
-    for hidden in units:
-      if not isinstance(hidden, (tuple, list)) or not hidden:
-        raise wrong
-      if not all(type(n) is int and 0 < n <= _MOST_UNITS for n in hidden):
-        raise wrong
-    numbers = dict(self.NUMBERS, **dict(zip(self.NUMBERS, given)))
-    if len(given) > len(numbers):
-      raise wrong
-    if not all(is_number(x) and 0 < x <= MOST for x in numbers.values()):
-      raise wrong
-    if type(numbers.get('n_q', 1)) is not int:
-      raise wrong
-    units = list(units) * (len(self.UNITS) if len(units) == 1 else 1)
-    return dict(zip(self.UNITS, map(tuple, units))), numbers
-
 
 def apply(update: Update, batch: Batch, draws: Rng) -> Info:
   """Takes the gradient of an update's loss and lets its optimiser move its variables."""
@@ -333,13 +307,3 @@ def bounded(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
     return tf.clip_by_value(x, low, high), gradient
 
   return clip(x)
-
-
-def _one_for_each(parameter: str, entries, names: Sequence[str]) -> Dict[str, object]:
-  """The entries of a gin parameter by what they are for; a single one serves for all."""
-  if not isinstance(entries, (tuple, list)) or len(entries) not in (1, len(names)):
-    raise UserError(
-      f'{parameter} reads ({", ".join(names)}{"," if len(names) == 1 else ""}) or one entry for '
-      f'all; got {entries!r}'
-    )
-  return dict(zip(names, list(entries) * (len(names) if len(entries) == 1 else 1)))

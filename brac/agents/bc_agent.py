@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from brac.agents import agent
 from brac.dataset import Batch
-from brac.errors import UserError, check_bool, check_number, warn_of_clipping
+from brac.errors import check_bool, check_number, warn_of_clipping
 from brac.networks import ACTION_MARGIN
 from brac.rng import Rng
 
@@ -46,15 +46,6 @@ class Agent(agent.Agent):
     self.pi = self.make_actor(target_entropy)
     self.alpha_entropy_var = tf.Variable(alpha_entropy)
     self.saved._alpha_entropy_var = self.alpha_entropy_var
-
-  def read_model_params(self, model_params):
-    # There is no number to follow the units: ((200, 200),). The other agents' form serves as well.
-    is_tuple = isinstance(model_params, (tuple, list))
-    theirs = is_tuple and len(model_params) == 2 and isinstance(model_params[1], int)
-    try:
-      return super().read_model_params(model_params[:1] if theirs else (model_params,))
-    except UserError as error:
-      raise UserError(f'{str(error).partition("; got")[0]}; got {model_params!r}') from None
 
   def make_updates(self) -> List[agent.Update]:
     updates = [self.update('p', self.p_loss, 'policy', self.pi)]

@@ -1,0 +1,63 @@
+"""How the gin parameters that are lists are read: `model_params`, `optimizers`, `weight_decays`."""
+
+from typing import Dict, Optional, Sequence, Tuple
+
+from brac.errors import MOST, UserError, is_number
+
+_MOST_UNITS = 10**4  # two such layers are 400 MB, a network with its target and Adam's numbers 2 GB
+
+
+def read_model_params(
+  agent: str, model_params, networks: Sequence[str], numbers: Dict[str, Optional[float]]
+) -> Tuple[Dict[str, Tuple[int, ...]], Dict[str, float]]:
+  """Units by network and the other numbers by name; one tuple of units serves for all networks.
+
+  Args:
+    agent: its name, for errors.
+    model_params: `((units, ...), number, ...)`.
+    networks: what the units are for.
+    numbers: what follows them, with the default of those that may be left out. Where nothing does,
+      `model_params` may be the units alone.
+
+  Raises:
+    UserError: it does not read like that.
+  """
+  reads = '(' + ', '.join(f'({network} units)' for network in networks) + ',)'
+  if numbers:
+    names = [k if x is None else f'{k} (default {x})' for k, x in numbers.items()]
+    reads = f'({", ".join([reads, *names])})'
+  reads += f', with 1 to {_MOST_UNITS} units in a layer'
+
+  def check(reads_well: bool) -> None:
+    if not reads_well:
+      raise UserError(f'model_params of {agent} reads {reads}; got {model_params!r}')
+
+  check(_is_list(model_params))
+  units, *given = model_params
+  if not numbers and not (len(given) == 1 and isinstance(given[0], int)):
+    units, given = model_params, []
+  check(_is_list(units) and len(units) in (1, len(networks)) and all(map(_is_list, units)))
+  check(all(type(n) is int and 0 < n <= _MOST_UNITS for hidden in units for n in hidden))
+  check(len(given) <= len(numbers) or not numbers)
+  read = dict(numbers, **dict(zip(numbers, given)))
+  check(all(is_number(x) and 0 < x <= MOST for x in read.values()))
+  check(type(read.get('n_q', 1)) is int)
+  return one_for_each('model_params', list(map(tuple, units)), networks), read
+
+
+def one_for_each(parameter: str, entries, names: Sequence[str]) -> Dict[str, object]:
+  """The entries of a parameter by what they are for; a single one serves for all.
+
+  Raises:
+    UserError: there are more or fewer.
+  """
+  if not _is_list(entries) or len(entries) not in (1, len(names)):
+    raise UserError(
+      f'{parameter} reads ({", ".join(names)}{"," if len(names) == 1 else ""}) or one entry for '
+      f'all; got {entries!r}'
+    )
+  return dict(zip(names, list(entries) * (len(names) if len(entries) == 1 else 1)))
+
+
+def _is_list(x) -> bool:
+  return isinstance(x, (tuple, list)) and len(x) > 0
