@@ -62,5 +62,6 @@ if [ ! -f "$stamp" ]; then
   echo "installing into $venv, a few minutes the first time" >&2
   # The constraints spare pip a long search for versions that go together.
   pip install --quiet --disable-pip-version-check --editable . --constraint constraints.txt
+  rm -f "$venv"/installed-*
   touch "$stamp"
 fi
