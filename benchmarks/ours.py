@@ -123,7 +123,7 @@ def profile(case: str, n: int) -> Dict[str, float]:
 
 def products(case: str) -> List[Tuple[int, int, int, bool, bool]]:
   """The matrix products of a training step, read off its graph: m, k, n and what is transposed."""
-  graph = agent(case)._train.get_concrete_function().graph
+  graph = agent(case)._loop.get_concrete_function().graph
   loop = next(op for op in graph.get_operations() if op.type in ('While', 'StatelessWhile'))
   body = graph._get_function(loop.get_attr('body').name).graph
   # What nothing depends on never runs.

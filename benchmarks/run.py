@@ -84,7 +84,7 @@ def _serve(module: str, pipe) -> None:
   if module == 'old_way':
     os.environ['TF_ENABLE_ONEDNN_OPTS'] = '1'  # as TensorFlow comes
   else:
-    programs.set_threads()
+    programs.set_up_tensorflow()
   import tensorflow as tf
 
   tf.get_logger().setLevel('ERROR')

@@ -119,7 +119,7 @@ def train_eval_offline(
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
 
   with clock('compilation'):
-    agent.compile()
+    agent.compile(schedule.next_stop(0))
   if agent_name.startswith('brac'):
     for name in gin_config.idle_divergences():
       logging.warning('gin: %s is bound, but the divergence of this run does not use it', name)

@@ -105,7 +105,7 @@ def train_eval_online(
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
 
   with clock('compilation'):
-    agent.compile()
+    agent.compile(schedule.next_stop(0))
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     eval_target=eval_target,

@@ -4,23 +4,22 @@ import os
 
 os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'
 
 import gin
 import numpy as np
 import pytest
 import tensorflow as tf
-from gym_notices import notices
 from tf_agents.specs import tensor_spec
 
-from brac import checkpoints, rng
+from brac import checkpoints, programs, rng
 from brac.agents import AGENTS
 from brac.dataset import Dataset, Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
 
-notices.notices.clear()
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(2)
+programs.quiet_imports()
+programs.set_up_tensorflow()
 
 N_STATES, N_ROWS = 4, 40
 LOW, HIGH = [-1.0, -2.0, 0.0], [1.0, 3.0, 0.5]  # neither symmetric nor of unit size

@@ -696,6 +696,26 @@ def test_the_same_seed_gives_the_same_bits_however_the_steps_are_called(name, ma
   assert info == run(name).info
 
 
+@pytest.mark.parametrize(
+  'name, given',
+  [
+    ('sac', {}),
+    ('bc', {}),
+    ('bcq', {}),
+    ('brac_primal', dict(divergence_name='mmd', weight_decays=(0.1,), update_freq=3)),
+    ('brac_dual', dict(c_iter=2)),
+  ],
+)
+def test_a_long_call_whose_loop_is_unrolled_gives_the_bits_of_short_ones(name, given, make_agent):
+  long, short = (make_busy(make_agent, name, **given) for _ in range(2))
+  for n in (40, 43):
+    for steps in (n - 21, 20):
+      short.train(steps)
+    assert short.train(1) == long.train(n)
+    assert_same_bits(weights(long), weights(short))
+  assert '_unrolled_loop' in vars(long) and '_unrolled_loop' not in vars(short)
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_another_seed_gives_another_start(name, make_agent):
   starts = [weights(make_busy(make_agent, name, seed=seed)) for seed in (1, 2)]

@@ -22,6 +22,10 @@ from brac.rng import Rng
 
 MOST_COUNT = 10**9  # TensorFlow counts rows and turns of a loop in 32 bits
 MOST_ROWS = 10**6  # that a batch may be blown up to: 1 GB for each layer of 300 units
+# Training steps in a turn of the compiled loop. Between turns a core waits for the other; within
+# one, a step begins while the policy's update of the step before it is still at work.
+_UNROLLED = 4
+_SHORT = 40  # steps for which such a turn is not worth its compilation
 
 Info = Dict[str, tf.Tensor]
 Loss = Callable[[Batch, Rng], Tuple[tf.Tensor, Info]]
@@ -212,9 +216,10 @@ class Agent:
     if lacking:
       logging.info('%s has no %s: they start afresh', path, ', '.join(sorted(lacking)))
 
-  def compile(self) -> None:
-    """Builds the training loop, which the first `train` does otherwise."""
-    self._train.get_concrete_function()
+  def compile(self, n: int) -> None:
+    """Builds the loops that `train(n)` runs, which it does itself otherwise."""
+    for loop, _ in self._loops_of(n):
+      loop.get_concrete_function()
 
   def not_finite(self) -> str:
     """The key of a variable that is NaN or infinite; empty where there is none."""
@@ -228,10 +233,26 @@ class Agent:
 
   def train(self, n: int) -> Dict[str, float]:
     """Runs n training steps; returns the numbers of the last, by their TensorBoard tags."""
-    return {tag: float(x) for tag, x in self._train(tf.constant(n)).items()}
+    for loop, turns in self._loops_of(n):
+      info = loop(tf.constant(turns))
+    return {tag: float(x) for tag, x in info.items()}
+
+  def _loops_of(self, n: int) -> List[Tuple[Callable, int]]:
+    """The compiled loops that n steps take, with the turns of each; the bits are one loop's."""
+    turns, rest = divmod(n, _UNROLLED) if n >= _SHORT else (0, n)
+    loops = [(self._unrolled_loop, turns)] if turns else []
+    return loops + ([(self._loop, rest)] if rest or not turns else [])
 
   @functools.cached_property
-  def _train(self):
+  def _loop(self) -> Callable:
+    return self._make_loop(1)
+
+  @functools.cached_property
+  def _unrolled_loop(self) -> Callable:
+    return self._make_loop(_UNROLLED)
+
+  def _make_loop(self, n_unrolled: int) -> Callable:
+    """`(turns) -> the numbers of the last step`, compiled, of so many steps a turn."""
     updates, extra_updates, targets = self.updates, self.extra_updates(), self.targets()
 
     def step() -> Info:
@@ -248,14 +269,17 @@ class Agent:
         apply(update, self.data.sample(self.batch_size, draws), draws)
       return info
 
-    def train(n):
-      # One copy of the step serves all steps: a second one for the last, which alone has to give
-      # numbers, would be optimised in another way and differ in the last bits.
+    def train(turns):
       numbers = tf.function(step, autograph=False).get_concrete_function().structured_outputs
       none_yet = {tag: tf.zeros(x.shape, x.dtype) for tag, x in numbers.items()}
-      _, info = tf.while_loop(
-        lambda i, _: i < n, lambda i, _: (i + 1, step()), (tf.constant(0), none_yet)
+      # Every step gives its numbers, which one alone needs: a step that did not would be optimised
+      # in another way, and differ in the last bits.
+      _, infos = tf.while_loop(
+        lambda i, _: i < turns,
+        lambda i, _: (i + 1, [step() for _ in range(n_unrolled)]),
+        (tf.constant(0), [none_yet] * n_unrolled),
       )
+      info = infos[-1]
       for update in updates:
         if update.kernels:
           info[update.name + '_norm'] = update.norm()
