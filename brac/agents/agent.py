@@ -47,7 +47,7 @@ class Update(NamedTuple):
 
 
 class Agent:
-  """The base of the agents. `train(n)` runs n whole training steps in one compiled call.
+  """The base of the agents. `train(n)` runs n whole training steps in a compiled loop.
 
   A subclass names what its parameters list (`UNITS` and `NUMBERS` for `model_params`, `OPTIMIZERS`,
   `DECAYS`), makes its networks, and says its `updates`, its `targets` and its `policies`. What it
