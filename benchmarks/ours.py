@@ -161,14 +161,44 @@ def actor(env_name: str) -> networks.Actor:
 def collect(env_name: str, n: int, seed: int) -> Tuple[float, Transitions]:
   """Seconds in which n transitions are collected with the policy's samples, and these."""
   env = environments.make_batch(env_name, 1, 0)
-  specs = env.observation_spec, env.action_spec
-  rows = Transitions.zeros(n, specs[0].shape[0], specs[1].shape[0])
-  policy = policies.ActorPolicy(*specs, actor(env_name))
-  collection = rollouts.Collection(env_name, policy, rows, seed, n // EPISODE)
+  rows = Transitions.zeros(n, env.observation_spec.shape[0], env.action_spec.shape[0])
+  collection = _collection(env_name, rows, seed)
   start = time.perf_counter()
   while collection.advance(20):
     pass
   return time.perf_counter() - start, rows
+
+
+def _collection(env_name: str, rows: Transitions, seed: int) -> rollouts.Collection:
+  env = environments.make_batch(env_name, 1, 0)
+  policy = policies.ActorPolicy(env.observation_spec, env.action_spec, actor(env_name))
+  return rollouts.Collection(env_name, policy, rows, seed, len(rows.reward) // EPISODE)
+
+
+def profile_collection(env_name: str, n: int) -> Dict[str, float]:
+  """What part of the time of a collection is physics, the policy's calls, and all else."""
+  env = environments.make_batch(env_name, 1, 0)
+  rows = Transitions.zeros(n, env.observation_spec.shape[0], env.action_spec.shape[0])
+  collection, spent = _collection(env_name, rows, 0), collections.Counter()
+
+  def timed(what, function):
+    def call(*args):
+      start = time.perf_counter()
+      result = function(*args)
+      spent[what] += time.perf_counter() - start
+      return result
+
+    return call
+
+  rollout = collection._rollout
+  rollout._act = timed('policy', rollout._act)
+  rollout._env._simulation._simulate = timed('physics', rollout._env._simulation._simulate)
+  start = time.perf_counter()
+  while collection.advance(20):
+    pass
+  total = time.perf_counter() - start
+  shares = {what: spent[what] / total for what in ('physics', 'policy')}
+  return {**shares, 'all else': 1 - sum(shares.values())}
 
 
 @functools.lru_cache(maxsize=None)

@@ -172,7 +172,7 @@ def training(rounds: int, results: Dict) -> List[Row]:
 def rollouts(rounds: int, results: Dict) -> List[Row]:
   """Collection and evaluation against bare physics and against the old way."""
   ours, old, bare = map(Side, ('ours', 'old_way', 'bare'))
-  of_physics, against_old = [], []
+  of_physics, against_old, shares = [], [], []
   for env_name in ENVS:
     if not ours('is_shipped', env_name):
       say(f'{env_name} has no shipped policy yet: left out')
@@ -196,7 +196,13 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
         for name, rate in found.items():
           rates[name].append(rate)
     mid = {name: statistics.median(x) for name, x in rates.items()}
-    results[f'rollouts {env_name}'] = dict(steps_per_second=rates)
+    # What a target that is not met would have to be taken from.
+    parts = ours('profile_collection', env_name, n)
+    results[f'rollouts {env_name}'] = dict(steps_per_second=rates, profile=parts)
+    rest = ', '.join(f'{what} {part:.2f}' for what, part in parts.items() if what != 'physics')
+    shares.append(
+      Row(f'{env_name}, physics, of collection’s time', parts['physics'], '', detail=rest)
+    )
     for name, what, of, than_old in (
       ('collect', 'collection', OF_PHYSICS.get(env_name), COLLECTION_AGAINST_OLD.get(env_name)),
       ('main', 'evaluation of 20 episodes', None, None),
@@ -223,7 +229,7 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
       )
   for side in (ours, old, bare):
     side.stop()
-  return of_physics + against_old
+  return of_physics + against_old + shares
 
 
 def paper_run(results: Dict) -> List[Row]:

@@ -42,6 +42,12 @@ def test_a_profile_divides_the_time_of_all_cores():
   assert shares['products'] > shares['Adam'] > shares['random numbers'] > 0
 
 
+def test_a_profile_divides_the_time_of_a_collection():
+  shares = ours.profile_collection('Hopper-v2', 2000)
+  assert sum(shares.values()) == pytest.approx(1)
+  assert shares['physics'] > shares['all else'] > 0 and shares['policy'] > 0
+
+
 @pytest.mark.parametrize('case', run.CASES)
 def test_the_old_way_trains_what_the_agents_train(case):
   trainer = old_way._trainer(case)
