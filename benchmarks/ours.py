@@ -160,26 +160,29 @@ def actor(env_name: str) -> networks.Actor:
 
 def collect(env_name: str, n: int, seed: int) -> Tuple[float, Transitions]:
   """Seconds in which n transitions are collected with the policy's samples, and these."""
+  collection = _collection(env_name, n, seed)
+  return _fill(collection), collection.transitions
+
+
+def _collection(env_name: str, n: int, seed: int) -> rollouts.Collection:
   env = environments.make_batch(env_name, 1, 0)
-  rows = Transitions.zeros(n, env.observation_spec.shape[0], env.action_spec.shape[0])
-  collection = _collection(env_name, rows, seed)
+  specs = env.observation_spec, env.action_spec
+  rows = Transitions.zeros(n, specs[0].shape[0], specs[1].shape[0])
+  policy = policies.ActorPolicy(*specs, actor(env_name))
+  return rollouts.Collection(env_name, policy, rows, seed, n // EPISODE)
+
+
+def _fill(collection: rollouts.Collection) -> float:
+  """Seconds in which a collection is done."""
   start = time.perf_counter()
   while collection.advance(20):
     pass
-  return time.perf_counter() - start, rows
-
-
-def _collection(env_name: str, rows: Transitions, seed: int) -> rollouts.Collection:
-  env = environments.make_batch(env_name, 1, 0)
-  policy = policies.ActorPolicy(env.observation_spec, env.action_spec, actor(env_name))
-  return rollouts.Collection(env_name, policy, rows, seed, len(rows.reward) // EPISODE)
+  return time.perf_counter() - start
 
 
 def profile_collection(env_name: str, n: int) -> Dict[str, float]:
   """What part of the time of a collection is physics, the policy's calls, and all else."""
-  env = environments.make_batch(env_name, 1, 0)
-  rows = Transitions.zeros(n, env.observation_spec.shape[0], env.action_spec.shape[0])
-  collection, spent = _collection(env_name, rows, 0), collections.Counter()
+  collection, spent = _collection(env_name, n, 0), collections.Counter()
 
   def timed(what, function):
     def call(*args):
@@ -193,10 +196,7 @@ def profile_collection(env_name: str, n: int) -> Dict[str, float]:
   rollout = collection._rollout
   rollout._act = timed('policy', rollout._act)
   rollout._env._simulation._simulate = timed('physics', rollout._env._simulation._simulate)
-  start = time.perf_counter()
-  while collection.advance(20):
-    pass
-  total = time.perf_counter() - start
+  total = _fill(collection)
   shares = {what: spent[what] / total for what in ('physics', 'policy')}
   return {**shares, 'all else': 1 - sum(shares.values())}
 
