@@ -17,7 +17,6 @@ import tensorflow_probability as tfp
 from tf_agents.environments import suite_gym, tf_py_environment
 from tf_agents.utils import common
 
-from brac import policies
 from brac.dataset import Batch
 
 tfd, tfb = tfp.distributions, tfp.bijectors
@@ -356,16 +355,14 @@ def train(case: str, n: int) -> float:
 
 
 @functools.lru_cache(maxsize=None)
-def _driver(env_name: str):
+def _driver(env_name: str, policy: str):
   env = tf_py_environment.TFPyEnvironment(suite_gym.load(env_name))
-  specs = env.observation_spec(), env.action_spec()
-  policy = policies.ActorPolicy(*specs, ours.actor(env_name))
-  return env, common.function(policy.action)
+  return env, common.function(ours.policy(env_name, policy).action)
 
 
-def rollout(env_name: str, n: int) -> float:
-  """Seconds of n steps of an environment with the policy's samples."""
-  env, act = _driver(env_name)
+def rollout(env_name: str, policy: str, n: int) -> float:
+  """Seconds of n steps of an environment with one of the policies of `ours`."""
+  env, act = _driver(env_name, policy)
   now = env.reset()
   act(now)
   start = time.perf_counter()

@@ -151,11 +151,17 @@ def is_shipped(env_name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=None)
-def actor(env_name: str) -> networks.Actor:
-  """The shipped policy's."""
+def policy(env_name: str, name: str) -> policies.Policy:
+  """Of the shipped policy its samples, or what an evaluation runs: 'main' or 'max_q'."""
   env, path = environments.make_batch(env_name, 1, 0), data_config.shipped_policy(env_name)
+  specs, n_states = (env.observation_spec, env.action_spec), env.observation_spec.shape[0]
   box = networks.Box.of(env.action_spec)
-  return policy_loader.load_actor(path, env.observation_spec.shape[0], box, 'policy')
+  actor = policy_loader.load_actor(path, n_states, box, 'policy')
+  if name == 'max_q':
+    return policies.MaxQPolicy(
+      *specs, actor, networks.Critic(n_states, box.n_actions, Q, rng.Rng(0))
+    )
+  return policies.ActorPolicy(*specs, actor, mode=name == 'main')
 
 
 def collect(env_name: str, n: int, seed: int) -> Tuple[float, Transitions]:
@@ -165,11 +171,10 @@ def collect(env_name: str, n: int, seed: int) -> Tuple[float, Transitions]:
 
 
 def _collection(env_name: str, n: int, seed: int) -> rollouts.Collection:
-  env = environments.make_batch(env_name, 1, 0)
-  specs = env.observation_spec, env.action_spec
-  rows = Transitions.zeros(n, specs[0].shape[0], specs[1].shape[0])
-  policy = policies.ActorPolicy(*specs, actor(env_name))
-  return rollouts.Collection(env_name, policy, rows, seed, n // EPISODE)
+  samples = policy(env_name, 'samples')
+  n_states = samples.time_step_spec.observation.shape[0]
+  rows = Transitions.zeros(n, n_states, samples.action_spec.shape[0])
+  return rollouts.Collection(env_name, samples, rows, seed, n // EPISODE)
 
 
 def _fill(collection: rollouts.Collection) -> float:
@@ -202,19 +207,14 @@ def profile_collection(env_name: str, n: int) -> Dict[str, float]:
 
 
 @functools.lru_cache(maxsize=None)
-def _evaluator(env_name: str, with_max_q: bool) -> rollouts.Evaluator:
-  env = environments.make_batch(env_name, 1, 0)
-  specs, net = (env.observation_spec, env.action_spec), actor(env_name)
-  both = {'main': policies.ActorPolicy(*specs, net, True)}
-  if with_max_q:
-    q = networks.Critic(specs[0].shape[0], specs[1].shape[0], Q, rng.Rng(0))
-    both['max_q'] = policies.MaxQPolicy(*specs, net, q)
-  return rollouts.Evaluator(env_name, both, N_EPISODES, 0)
+def _evaluator(env_name: str, names: Tuple[str, ...]) -> rollouts.Evaluator:
+  evaluated = {name: policy(env_name, name) for name in names}
+  return rollouts.Evaluator(env_name, evaluated, N_EPISODES, 0)
 
 
-def evaluate(env_name: str, with_max_q: bool, step: int) -> Tuple[float, int]:
-  """Seconds of an evaluation, and the environments' steps in it."""
-  evaluator = _evaluator(env_name, with_max_q)
+def evaluate(env_name: str, names: Tuple[str, ...], step: int) -> Tuple[float, int]:
+  """Seconds of an evaluation of policies, and the environments' steps in it."""
+  evaluator = _evaluator(env_name, names)
   start = time.perf_counter()
   evaluator.run(step)
   return time.perf_counter() - start, evaluator.n_steps

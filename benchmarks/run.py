@@ -9,6 +9,7 @@ machine.
 """
 
 import argparse
+import collections
 import json
 import multiprocessing
 import os
@@ -32,10 +33,14 @@ COLLECTION_AGAINST_OLD = {
   'HalfCheetah-v2': 40.0
 }  # the others' bare physics is not 40 times as fast
 STEPS, EVAL_FREQ = 500000, 5000  # of a paper run
+EVALUATED = {'main': ('main',), 'both': ('main', 'max_q')}
 
 
 class Row(NamedTuple):
-  """A line of the table: a ratio, what it is to be at least, and the rates behind it."""
+  """A line of the table: a ratio, what it is to be at least, and the rates behind it.
+
+  `bound` is what the ratio would be if a step's matrix products alone took time.
+  """
 
   what: str
   ratio: float
@@ -43,6 +48,7 @@ class Row(NamedTuple):
   target: Optional[float] = None
   at_most: bool = False
   detail: str = ''
+  bound: Optional[float] = None
 
   @property
   def verdict(self) -> str:
@@ -72,7 +78,7 @@ class Side:
     return value
 
   def stop(self) -> None:
-    self._process.terminate()
+    self._pipe.send(None)
     self._process.join()
 
 
@@ -92,8 +98,7 @@ def _serve(module: str, pipe) -> None:
     # Nobody reads these products: an optimiser would drop them.
     tf.config.optimizer.set_experimental_options({'disable_meta_optimizer': True})
   functions = __import__(module)
-  while True:
-    function, args = pipe.recv()
+  for function, args in iter(pipe.recv, None):
     try:
       pipe.send((getattr(functions, function)(*args), None))
     except Exception:
@@ -148,6 +153,7 @@ def training(rounds: int, results: Dict) -> List[Row]:
         '×',
         AGAINST_OLD[case],
         detail=f'{speed}, old {mid["old"]:.0f}; the bare products would be at {bound:.2f}',
+        bound=bound,
       )  # fmt: skip
     )
     of_roofline.append(
@@ -178,21 +184,23 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
       say(f'{env_name} has no shipped policy yet: left out')
       continue
     say(f'collection and evaluation: {env_name}')
-    n, n_old, seeds = 500000, 300, iter(range(100))
-    rates = {name: [] for name in ('collect', 'bare', 'in_step', 'main', 'both', 'old')}
+    n, n_old, rates = 500000, 300, collections.defaultdict(list)
     for k in range(rounds + 1):
-      seed = next(seeds)
-      seconds, rows = ours('collect', env_name, n, seed)
+      seconds, rows = ours('collect', env_name, n, k)
       found = dict(
         collect=n / seconds,
-        bare=n / bare('simulate', env_name, rows, n // 1000, seed),
-        in_step=n / bare('simulate', env_name, rows, n // 1000, seed, True),
-        old=n_old / old('rollout', env_name, n_old),
+        bare=n / bare('simulate', env_name, rows, n // 1000, k),
+        in_step=n / bare('simulate', env_name, rows, n // 1000, k, True),
       )
-      for name, with_max_q in (('main', False), ('both', True)):
-        seconds, n_steps = ours('evaluate', env_name, with_max_q, k)
+      for name, names in EVALUATED.items():
+        seconds, n_steps = ours('evaluate', env_name, names, k)
         found[name] = n_steps / seconds
-      if k:
+      # The old way's policies act one after another.
+      seconds = {x: old('rollout', env_name, x, n_old) for x in ('samples', *EVALUATED['both'])}
+      found['old collect'] = n_old / seconds['samples']
+      for name, names in EVALUATED.items():
+        found[f'old {name}'] = len(names) * n_old / sum(seconds[x] for x in names)
+      if k:  # the first only warms up
         for name, rate in found.items():
           rates[name].append(rate)
     mid = {name: statistics.median(x) for name, x in rates.items()}
@@ -221,10 +229,10 @@ def rollouts(rounds: int, results: Dict) -> List[Row]:
       against_old.append(
         Row(
           f'{env_name}, {what}, against the old way',
-          median_ratio(rates[name], rates['old']),
+          median_ratio(rates[name], rates[f'old {name}']),
           '×',
           than_old,
-          detail=f'{speed}, old {mid["old"]:.0f}',
+          detail=f'{speed}, old {mid[f"old {name}"]:.0f}',
         )  # fmt: skip
       )
   for side in (ours, old, bare):
@@ -238,7 +246,7 @@ def paper_run(results: Dict) -> List[Row]:
   steps = results['rollouts HalfCheetah-v2']['steps_per_second']
   n_eval = STEPS // EVAL_FREQ * 2 * 20 * 1000
   ours = STEPS / statistics.median(train['ours']), n_eval / statistics.median(steps['both'])
-  old = STEPS / statistics.median(train['old']), n_eval / statistics.median(steps['old'])
+  old = STEPS / statistics.median(train['old']), n_eval / statistics.median(steps['old both'])
   results['paper run'] = dict(ours_seconds=ours, old_seconds=old)
   hours = [f'{sum(x) / 3600:.2f} h ({x[0] / 3600:.2f} training)' for x in (ours, old)]
   detail = f'{hours[0]}, old {hours[1]}'
@@ -323,6 +331,14 @@ def _first_step(folder: str, k: int):
   return seconds, peak
 
 
+def cpu() -> str:
+  """The processor's name with its family and model, for a cloud gives several the same name."""
+  with open('/proc/cpuinfo') as f:
+    told = dict(map(str.strip, line.split(':', 1)) for line in f if ':' in line)
+  keys = ('model name', 'cpu family', 'model')
+  return ', '.join(f'{key} {told[key]}' for key in keys if key in told)
+
+
 def table(rows: List[Row]) -> str:
   """The table, as text."""
   cells = [('', 'measured', 'target', '', '')]
@@ -349,11 +365,16 @@ def draw(rows: List[Row], path: str) -> None:
   longest = 2.0  # what is far beyond its target would make the others short
   bars = ax.barh([row.what for row in aimed], [min(x, longest) for x in parts], color=colors)
   ax.axvline(1, color='black', linewidth=1)
-  # On white, for the line of the target runs through some.
-  white = dict(facecolor='white', edgecolor='none', pad=1)
-  ax.bar_label(bars, [f'{row.ratio:.2f} {row.unit}' for row in aimed], padding=4, bbox=white)
+  bounds = [(min(row.bound / row.target, longest), k) for k, row in enumerate(aimed) if row.bound]
+  if bounds:
+    label = 'if the matrix products alone took time'
+    ax.plot(*zip(*bounds), 'D', color='black', markersize=5, label=label, zorder=4)
+    fig.legend(loc='outside upper right')
+  for bar, row in zip(bars, aimed):
+    middle = bar.get_y() + bar.get_height() / 2
+    ax.text(0.03, middle, f'{row.ratio:.2f} {row.unit}', color='white', va='center')
   ax.set_xlabel(f'measured, in parts of the target (bars end at {longest:.0f})')
-  ax.set_xlim(0, 1.15 * longest)
+  ax.set_xlim(0, 1.05 * longest)
   fig.savefig(path, dpi=120)
 
 
@@ -371,9 +392,9 @@ def main() -> None:
     rows += globals()[part](args.rounds, results)
   if {'training', 'rollouts'} <= set(args.only):
     rows += paper_run(results)
-  print(table(rows))
-  cores, load = len(os.sched_getaffinity(0)), os.getloadavg()
-  results = dict(cores=cores, load=load, rows=[row._asdict() for row in rows], measured=results)
+  where = dict(cpu=cpu(), cores=len(os.sched_getaffinity(0)), load=os.getloadavg())
+  print(f'{table(rows)}\non {where["cores"]} cores: {where["cpu"]}')
+  results = dict(**where, rows=[row._asdict() for row in rows], measured=results)
   with open(os.path.join(args.out, 'benchmark.json'), 'w') as f:
     json.dump(results, f, indent=1)
   draw(rows, os.path.join(args.out, 'benchmark.png'))

@@ -89,3 +89,13 @@ def test_the_table_says_what_is_met():
   assert lines[1].split() == ['speed', '2.00', '×', '≥', '1.50', '×', 'met', '10', 'steps/s']
   assert [row.verdict for row in rows] == ['met', 'NOT MET', 'NOT MET', '']
   assert lines[3].split()[:5] == ['memory', '2.50', '×', '≤', '2.20']
+
+
+def test_the_old_way_acts_with_the_policies_that_an_evaluation_has():
+  def acts_alike(name):
+    env, act = old_way._driver('Hopper-v2', name)
+    now = env.reset()
+    return np.array_equal(act(now).action, act(now).action)
+
+  assert acts_alike('main')
+  assert not acts_alike('samples') and not acts_alike('max_q')
