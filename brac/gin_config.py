@@ -19,6 +19,7 @@ FLAGS = flags.FLAGS
 # What the gin files say of the run itself: its `agent_name`, the `source` that says it, and the
 # `name` of the file that does.
 preset = {}
+_called_macros = set()  # by their keys in gin's configuration
 
 _DIVERGENCES = 'brac.divergences.'
 
@@ -32,9 +33,14 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
 
   config = gin.config._CONFIG
   preset.clear()
+  files = [_gin_file(path) for path in gin_files]
+  # Where what a file includes is looked for: among the presets, so that a file of one's own may have
+  # the name of the preset that it includes; then in the folder one stands in, and beside the files.
+  own = [os.path.dirname(path) for path in files]
+  gin.config._LOCATION_PREFIXES[:] = list(dict.fromkeys([project_folder('configs'), '', *own]))
   stdlib_logging.disable(stdlib_logging.ERROR)  # gin logs what it raises as well
   for source, parser in [
-    *((_gin_file(path), gin.parse_config_file) for path in gin_files),
+    *((path, gin.parse_config_file) for path in files),
     *((binding, gin.parse_config) for binding in gin_bindings),
   ]:
     try:
@@ -72,6 +78,21 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
         raise UserError(_gin_error(f'{_short(selector)}.{name}', error)) from error
   if preset:
     preset['agent_name'] = copy.deepcopy(preset['agent_name'])
+  _resolve_macros()
+
+
+def _resolve_macros() -> None:
+  """Puts the values of macros in their places, so that what is written down of a run has them."""
+  import gin
+
+  config, macro = gin.config._CONFIG, gin.get_configurable(gin.config.macro)
+  _called_macros.clear()
+  _called_macros.update(r.config_key for r in gin.config.iterate_references(config, to=macro))
+  for bindings in config.values():
+    for name, value in bindings.items():
+      references = list(gin.config.iterate_references(value))
+      if references and all(r.configurable.wrapped is gin.config.macro for r in references):
+        bindings[name] = copy.deepcopy(value)
 
 
 def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[str]) -> List[str]:
@@ -92,11 +113,9 @@ def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[st
   if agent_name in ('brac_primal', 'brac_dual'):  # which of them, `idle_divergences` knows later
     used += [_short(s) for s in _registry() if s.startswith(_DIVERGENCES)]
   config = gin.config._CONFIG
-  macros = gin.config.iterate_references(config, to=gin.get_configurable(gin.config.macro))
-  called = {reference.config_key for reference in macros}
   found = []
   for (scope, selector), bindings in config.items():
-    if selector == 'gin.macro' and (scope, selector) not in called:
+    if selector == 'gin.macro' and (scope, selector) not in _called_macros:
       found.append(scope)
       # In a file it may be the value of what a later binding binds to another.
       if any(binding.partition('=')[0].strip() == scope for binding in gin_bindings):
@@ -152,7 +171,7 @@ def _gin_file(path: str) -> str:
   configs = project_folder('configs')
   for place in ('', configs, os.path.dirname(configs)):  # the last for configs/kl_vp.gin
     if os.path.isfile(os.path.join(place, path)):
-      return os.path.join(place, path)
+      return os.path.abspath(os.path.join(place, path))
   if os.path.exists(path):
     what = 'a folder' if os.path.isdir(path) else 'no regular file'
     raise UserError(f'--gin_file {path} is {what}; it names a file, or a preset such as kl_vp.gin')
