@@ -1,4 +1,4 @@
-"""Where the clone of the behavior policy is found that `brac_primal` compares with."""
+"""Where the clone of the behavior policy is found that an agent compares with."""
 
 import ast
 import os
@@ -11,23 +11,22 @@ from brac import checkpoints, results, runs
 from brac.data_config import project_folder
 from brac.errors import UserError
 
-_PARAMETER = 'brac_primal_agent.Agent.behavior_ckpt_file'
 
-
-def places(root_dir: str, data: str, sub_dir: str, seed: int) -> List[str]:
+def places(agent: str, root_dir: str, data: str, sub_dir: str, seed: int) -> List[str]:
   """Where a clone may be, the nearest to the run first.
 
   The user's own come before the shipped ones; then the run's own `sub_dir` before 0, and its own
   seed before 0.
 
   Args:
+    agent: the folder of the agent that leaves it.
     root_dir: where runs are kept.
     data: what was cloned, `{ENV}/{DATA_NAME}/n{N_TRAIN}`.
     sub_dir: the run's.
     seed: the run's.
   """
   paths = (
-    os.path.join(os.path.abspath(root), data, 'bc', folder, str(number), 'agent_behavior')
+    os.path.join(os.path.abspath(root), data, agent, folder, str(number), 'agent_behavior')
     for root in (root_dir, project_folder('trained_policies'))
     for folder in (sub_dir, '0')
     for number in (seed, 0)
@@ -35,10 +34,11 @@ def places(root_dir: str, data: str, sub_dir: str, seed: int) -> List[str]:
   return list(dict.fromkeys(paths))
 
 
-def bind(log_dir: str, paths: List[str], command: str) -> None:
-  """Binds `behavior_ckpt_file`, where gin has no value for it.
+def bind(parameter: str, log_dir: str, paths: List[str], command: str) -> None:
+  """Binds the parameter that takes a clone, where gin has no value for it.
 
   Args:
+    parameter: as `brac_primal_agent.Agent.behavior_ckpt_file`.
     log_dir: the run's folder; a run that goes on keeps the clone that it was begun with.
     paths: where a new run looks, in this order.
     command: what makes a clone.
@@ -47,23 +47,23 @@ def bind(log_dir: str, paths: List[str], command: str) -> None:
     UserError: there is none.
   """
   try:
-    if gin.query_parameter(_PARAMETER) is not None:
+    if gin.query_parameter(parameter) is not None:
       return
   except ValueError:  # not bound
     pass
-  for path in (_begun_with(log_dir), *paths):
+  for path in (_begun_with(parameter, log_dir), *paths):
     if path and checkpoints.exists(path):
       break
   else:
     raise UserError(
-      f'{_PARAMETER} is not set, and there is no clone of the behavior policy at '
+      f'{parameter} is not set, and there is no clone of the behavior policy at '
       f'{" or ".join(paths)}; this makes one: {command}'
     )
   logging.info('the behavior policy is %s', path)
   if results.is_half_trained(os.path.dirname(path)):
     logging.warning('the run that trains the behavior policy has not come to its end')
   with gin.unlock_config():
-    gin.bind_parameter(_PARAMETER, path)
+    gin.bind_parameter(parameter, path)
 
 
 def warn_of_other_data(path: str, fingerprint: str) -> None:
@@ -83,10 +83,10 @@ def warn_of_other_data(path: str, fingerprint: str) -> None:
     )
 
 
-def _begun_with(log_dir: str) -> Optional[str]:
+def _begun_with(parameter: str, log_dir: str) -> Optional[str]:
   path = os.path.join(log_dir, 'agent')
   kept = runs.kept_settings(path) if checkpoints.exists(path) else {}
   try:
-    return ast.literal_eval(kept.get(_PARAMETER, 'None'))
+    return ast.literal_eval(kept.get(parameter, 'None'))
   except (ValueError, SyntaxError):
     return None

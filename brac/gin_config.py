@@ -7,10 +7,11 @@ import logging as stdlib_logging
 import os
 import re
 import textwrap
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Container, Dict, Iterable, List, Optional, Sequence
 
 from absl import flags
 
+from brac import agents
 from brac.data_config import project_folder
 from brac.errors import UserError
 
@@ -21,8 +22,6 @@ FLAGS = flags.FLAGS
 preset = {}
 _called_macros = set()  # by their keys in gin's configuration
 
-_DIVERGENCES = 'brac.divergences.'
-
 
 def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
   """Takes up gin files, then bindings; an error of theirs is a UserError."""
@@ -31,6 +30,8 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
   # Binding a name needs the module that has it.
   from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
 
+  for name in agents.AGENTS:
+    agents.load(name)
   config = gin.config._CONFIG
   preset.clear()
   files = [_gin_file(path) for path in gin_files]
@@ -66,6 +67,8 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
   stdlib_logging.disable(stdlib_logging.NOTSET)
   if preset:
     gin.bind_parameter('train_eval_offline.agent_name', preset['agent_name'])
+    if ':' in str(preset['agent_name']):  # before gin's registry is closed
+      agents.load(preset['agent_name'])
   try:
     gin.finalize()
   except ValueError as error:
@@ -108,10 +111,9 @@ def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[st
       f'gin: {preset["source"]} binds train_eval_offline.agent_name: presets are for train_offline'
     )
   used = [experiment, 'physics']
-  if agent_name:
-    used.append(f'{agent_name}_agent.Agent')
-  if agent_name in ('brac_primal', 'brac_dual'):  # which of them, `idle_divergences` knows later
-    used += [_short(s) for s in _registry() if s.startswith(_DIVERGENCES)]
+  if agent_name:  # which of them are idle, `idle` knows later
+    modules = agents.load(agent_name).gin_modules()
+    used += [_short(s) for s in _registry() if s.rpartition('.')[0] in modules]
   config = gin.config._CONFIG
   found = []
   for (scope, selector), bindings in config.items():
@@ -129,15 +131,15 @@ def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[st
   return found
 
 
-def idle_divergences() -> List[str]:
-  """What is bound of divergences, and was not asked for while the training loop was compiled."""
+def idle(modules: Container[str]) -> List[str]:
+  """What is bound of these modules, and was not asked for while the training loop was compiled."""
   import gin
 
   called = gin.config._OPERATIVE_CONFIG
   return [
     f'{_short(selector)}.{name}'
     for (scope, selector), bindings in gin.config._CONFIG.items()
-    if selector.startswith(_DIVERGENCES) and (scope, selector) not in called
+    if selector.rpartition('.')[0] in modules and (scope, selector) not in called
     for name in bindings
   ]
 
@@ -149,7 +151,7 @@ def bound() -> Dict[str, object]:
   return {
     f'{_short(selector)}.{name}': copy.deepcopy(value)
     for (scope, selector), bindings in gin.config._CONFIG.items()
-    if not scope and selector.startswith('brac.')
+    if not scope and not selector.startswith('gin.')
     for name, value in bindings.items()
   }
 

@@ -1,5 +1,6 @@
 """How the gin parameters that are lists are read: `model_params`, `optimizers`, `weight_decays`."""
 
+import ast
 from typing import Dict, Optional, Sequence, Tuple
 
 from brac.errors import MOST, UserError, is_number
@@ -57,6 +58,27 @@ def one_for_each(parameter: str, entries, names: Sequence[str]) -> Dict[str, obj
       f'all; got {entries!r}'
     )
   return dict(zip(names, list(entries) * (len(names) if len(entries) == 1 else 1)))
+
+
+def same(one, other) -> bool:
+  """Whether two values are one to the agents: 64.0 is 64, [64, 64] is (64, 64), NaN is NaN."""
+  return repr(_normal(one)) == repr(_normal(other))
+
+
+def literal(text: str) -> object:
+  """The value that a text stands for; the text itself where it is no literal."""
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+
+
+def _normal(x):
+  if isinstance(x, (tuple, list)):
+    return tuple(map(_normal, x))
+  if isinstance(x, dict):
+    return {key: _normal(value) for key, value in x.items()}
+  return int(x) if isinstance(x, float) and x.is_integer() else x
 
 
 def _is_list(x) -> bool:

@@ -209,12 +209,12 @@ def place_of(source: str, root: str) -> str:
   parts = source.split(os.sep)
   if parts[-1] == 'agent_partial_target' and len(parts) > 3:
     return os.path.join(parts[-4], parts[-1])  # {ENV}/{AGENT}/{SUB_DIR}/agent_partial_target
-  if parts[-1] == 'agent_behavior' and len(parts) > 6 and parts[-4] == 'bc':
+  if parts[-1] == 'agent_behavior' and len(parts) > 6:
     env_name, data_name, n_train, agent, _, seed, name = parts[-7:]
     return os.path.join(env_name, data_name, n_train, agent, '0', seed, name)
   raise UserError(
     f'--ship {source}: neither {{ENV}}/{{AGENT}}/{{SUB_DIR}}/agent_partial_target nor '
-    '{ENV}/{DATA_NAME}/n{N_TRAIN}/bc/{SUB_DIR}/{SEED}/agent_behavior'
+    '{ENV}/{DATA_NAME}/n{N_TRAIN}/{AGENT}/{SUB_DIR}/{SEED}/agent_behavior'
   )
 
 

@@ -10,13 +10,12 @@ from typing import Callable, NoReturn, Optional, Tuple
 
 from absl import app, flags, logging
 
-from brac import gin_config
+from brac import agents, gin_config
 from brac.errors import UserError
 
 FLAGS = flags.FLAGS
 
-# Said here, because importing the agents would make --help wait for TensorFlow.
-AGENT_NAMES = ('sac', 'bc', 'bcq', 'brac_primal', 'brac_dual')
+AGENT_NAMES = f'{", ".join(agents.AGENTS)}, or module:Class of an agent of your own'
 MAX_SEED = 2**59
 ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl')
 
@@ -70,6 +69,8 @@ def run(
     set_up_tensorflow()
     unused = []
     if experiment:
+      if 'agent_name' in FLAGS and ':' in FLAGS.agent_name:  # whose parameters can be bound then
+        agents.load(FLAGS.agent_name)
       gin_config.parse(FLAGS.gin_file, FLAGS.gin_bindings)
       agent_name = agent()[0] if 'agent_name' in FLAGS else None
       unused = gin_config.unused(experiment, agent_name, FLAGS.gin_bindings)
@@ -141,20 +142,19 @@ def agent() -> Tuple[str, str]:
     UserError: there is no such agent, or the flag names another than the preset.
   """
   agent_name = gin_config.preset.get('agent_name', FLAGS.agent_name)
-  if agent_name not in AGENT_NAMES:
-    source, name = '', '--agent_name'
-    if gin_config.preset:
-      source, name = f'gin: {gin_config.preset["source"]}: ', 'train_eval_offline.agent_name'
-    raise UserError(
-      f'{source}unknown agent {agent_name!r}; {name} is one of '
-      f'{", ".join(map(repr, AGENT_NAMES))}{gin_config.nearest(str(agent_name), AGENT_NAMES)}'
-    )
+  source, name = '', '--agent_name'
+  if gin_config.preset:
+    source, name = f'gin: {gin_config.preset["source"]}: ', 'train_eval_offline.agent_name'
+  try:
+    agents.load(agent_name, name)
+  except UserError as error:
+    raise UserError(f'{source}{error}') from error
   if FLAGS['agent_name'].present and FLAGS.agent_name != agent_name:
     raise UserError(
       f'--agent_name {FLAGS.agent_name}: gin binds train_eval_offline.agent_name to '
       f'{agent_name!r}; leave the flag out'
     )
-  return agent_name, gin_config.preset.get('name', agent_name)
+  return agent_name, gin_config.preset.get('name', agents.folder(agent_name))
 
 
 # Flags that name a file or a folder, anywhere.

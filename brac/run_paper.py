@@ -21,6 +21,7 @@ from absl import flags
 from brac import gin_config, programs, results
 from brac.data_config import project_folder
 from brac.errors import UserError
+from brac.hyperparameters import same
 
 FLAGS = flags.FLAGS
 
@@ -87,7 +88,7 @@ def plan() -> Tuple[List[Job], int, List[str]]:
     UserError: there is no such preset, data config or environment, gin does not understand one, a
       seed is none, or what is finished was trained otherwise.
   """
-  from brac import checkpoints, dataset, environments, runs
+  from brac import agents, checkpoints, dataset, environments, runs
 
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
   config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
@@ -137,27 +138,28 @@ def plan() -> Tuple[List[Job], int, List[str]]:
     """Its job's name; none where it is finished."""
     data = os.path.join(env_name, data_name, f'n{FLAGS.n_train}')
     folder = os.path.join(root_dir, data, preset, '0', str(seed))
-    if preset not in presets:  # bc, for the sake of another one
+    if preset not in presets:  # the clone, for the sake of another one
       presets[preset] = _preset(config_dir, preset)
     if results.is_finished(folder, FLAGS.total_train_steps):
       finished.add(folder)
-      version = _check_settings(folder, presets[preset].settings)
+      version = _check_settings(folder, presets[preset])
       if version is None:
         untold.add(folder)
       elif version != runs.version():
         older.add(folder)
       return ''
     needs = [collection(env_name, data_name)]
-    if presets[preset].agent_name == 'brac_primal':
-      clone_seed = _clone_to_train(root_dir, data, seed)
-      if 'bc' in FLAGS.presets:
-        needs.append(training(env_name, data_name, 'bc', seed))
+    clone = agents.load(presets[preset].agent_name).CLONE
+    if clone:
+      clone_seed = _clone_to_train(clone.agent, root_dir, data, seed)
+      if clone.agent in FLAGS.presets:
+        needs.append(training(env_name, data_name, clone.agent, seed))
       elif clone_seed is not None:
-        needs.append(training(env_name, data_name, 'bc', clone_seed))
+        needs.append(training(env_name, data_name, clone.agent, clone_seed))
       if clone_seed is not None and not needs[-1]:
         raise UserError(
-          f'{env_name} {data_name} {preset} {seed} needs a clone: bc is finished there, but its '
-          'agent_behavior is gone; remove the folder of that run, and it is trained again'
+          f'{env_name} {data_name} {preset} {seed} needs a clone: {clone.agent} is finished there, '
+          'but its agent_behavior is gone; remove the folder of that run, and it is trained again'
         )
     return job(
       env_name, data_name, f'{preset} {seed}', needs, 'brac.train_offline',
@@ -223,25 +225,26 @@ def _preset(config_dir: str, name: str) -> Preset:
   return Preset(path, agent_name, gin_config.bound())
 
 
-def _check_settings(folder: str, wanted: Dict[str, object]) -> Optional[str]:
+def _check_settings(folder: str, preset: Preset) -> Optional[str]:
   """The version of the code that trained a finished run; None where it tells no settings.
 
   Raises:
     UserError: they are others.
   """
-  from brac import checkpoints, runs
+  from brac import agents, checkpoints, runs
 
   path = os.path.join(folder, 'agent')
+  clone = agents.load(preset.agent_name).CLONE
   then = runs.kept_settings(path) if checkpoints.exists(path) else results.read_settings(folder)
   changes = []
-  for name, value in {**wanted, '--n_eval_episodes': FLAGS.n_eval_episodes}.items():
+  for name, value in {**preset.settings, '--n_eval_episodes': FLAGS.n_eval_episodes}.items():
     try:
       was = ast.literal_eval(then[name])
     except (KeyError, ValueError, SyntaxError):  # nothing depends on it, or it names a function
       continue
-    if was != value and not name.endswith(
-      '.behavior_ckpt_file'
-    ):  # None, and the clone it stood for
+    if clone and name.endswith(f'.{clone.parameter}'):  # None, and the clone it stood for
+      continue
+    if not same(was, value):
       changes.append(f'{name} was {was!r}, is {value!r}')
   if changes:
     raise UserError(
@@ -250,7 +253,7 @@ def _check_settings(folder: str, wanted: Dict[str, object]) -> Optional[str]:
   return then.get('version', 'unknown') if then else None
 
 
-def _clone_to_train(root_dir: str, data: str, seed: int) -> Optional[int]:
+def _clone_to_train(agent: str, root_dir: str, data: str, seed: int) -> Optional[int]:
   """The seed of the clone that has to be trained for a run; None where there is one to take.
 
   That is the one which train_offline will take: half trained, it does not do. One that tells
@@ -258,7 +261,7 @@ def _clone_to_train(root_dir: str, data: str, seed: int) -> Optional[int]:
   """
   from brac import checkpoints, clones
 
-  for path in clones.places(root_dir, data, '0', seed):
+  for path in clones.places(agent, root_dir, data, '0', seed):
     if checkpoints.exists(path):
       folder = os.path.dirname(path)
       return int(os.path.basename(folder)) if results.is_half_trained(folder) else None

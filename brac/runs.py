@@ -29,6 +29,7 @@ from tensorflow.core.util import event_pb2
 import brac
 from brac import checkpoints, files, results
 from brac.errors import UserError
+from brac.hyperparameters import literal, same
 
 
 class Stopped(Exception):
@@ -293,7 +294,7 @@ class Settings:
     return [
       f'{name} was {then.get(name, "not there")}, is {self._now.get(name, "not there")}'
       for name in sorted(then.keys() | self._now.keys())
-      if then.get(name) != self._now.get(name)
+      if not same(literal(then.get(name, '')), literal(self._now.get(name, '')))
     ]
 
   def check(self, path: str, allow_changes: bool) -> None:

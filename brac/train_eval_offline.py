@@ -5,8 +5,17 @@ import os
 import gin
 from absl import logging
 
-from brac import checkpoints, clones, dataset, environments, files, gin_config, results, runs
-from brac.agents import AGENTS
+from brac import (
+  agents,
+  checkpoints,
+  clones,
+  dataset,
+  environments,
+  files,
+  gin_config,
+  results,
+  runs,
+)
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
 from brac.rollouts import Evaluator
@@ -95,7 +104,7 @@ def train_eval_offline(
     del rows
 
   # The agent.
-  agent = AGENTS[agent_name](
+  agent = agents.load(agent_name)(
     observation_spec=env.observation_spec,
     action_spec=env.action_spec,
     data=data,
@@ -108,21 +117,16 @@ def train_eval_offline(
     update_rate=update_rate,
     discount=discount,
   )
-  if agent_name == 'brac_primal':
-    clones.warn_of_other_data(agent.behavior_ckpt_file, data_fingerprint)
-  if getattr(agent, 'warm_start', 0) >= total_train_steps:
-    logging.warning(
-      'warm_start is %d, and the run ends at step %d: its policy never learns from Q',
-      agent.warm_start,
-      total_train_steps,
-    )
+  if agent.CLONE:
+    clones.warn_of_other_data(getattr(agent, agent.CLONE.parameter), data_fingerprint)
+  for remark in agent.remarks(total_train_steps):
+    logging.warning('%s', remark)
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
 
   with clock('compilation'):
-    agent.compile(schedule.next_stop(0))
-  if agent_name.startswith('brac'):
-    for name in gin_config.idle_divergences():
-      logging.warning('gin: %s is bound, but the divergence of this run does not use it', name)
+    agent.loop.compile(schedule.next_stop(0))
+  for name in gin_config.idle(agent.gin_modules()):
+    logging.warning('gin: %s is bound, but the agent of this run does not use it', name)
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     data=data_fingerprint,
@@ -137,21 +141,24 @@ def train_eval_offline(
     logging.info('going on from step %d of %s', agent.step, path)
   else:
     results.check_not_lost(log_dir, path)
-  clone = os.path.join(log_dir, 'agent_behavior')
+
+  def leave(only_missing: bool = False) -> None:
+    for name, objects in agent.leaves().items():
+      place = os.path.join(log_dir, name)
+      if not only_missing or not checkpoints.recover(place, needed=False):
+        checkpoints.save(place, **objects)
 
   def write_progress() -> None:
     with files.writing(log_dir):
       results.write_progress(log_dir, agent.step, total_train_steps)
 
   def save(step: int) -> None:
-    if agent_name == 'bc':
-      checkpoints.save(clone, policy=agent.policy)
+    leave()
     checkpoints.save(path, keep=True, **agent.state, settings=settings.variable)
     write_progress()
 
   if agent.step >= total_train_steps:
-    if agent_name == 'bc' and not checkpoints.recover(clone, needed=False):
-      checkpoints.save(clone, policy=agent.policy)
+    leave(only_missing=True)
     write_progress()
     logging.info('the run has %d steps already: there is nothing to do', agent.step)
     return
@@ -160,4 +167,4 @@ def train_eval_offline(
   write_progress()
   runs.write_config(log_dir)
 
-  train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save)
+  train(f'{agent_name} {env_name}', agent.loop, schedule, evaluator, record, clock, save)

@@ -7,9 +7,9 @@ from typing import Dict, List
 import gin
 from absl import logging
 
-from brac import checkpoints, runs
-from brac.agents import AGENTS
-from brac.agents.agent import MOST_COUNT
+from brac import agents, checkpoints, runs
+from brac.agents.agent import MAX_COUNT
+from brac.agents.loop import Loop
 from brac.errors import UserError, check_whole
 from brac.rollouts import Evaluator, OnlineRollout
 from brac.training import Schedule, train
@@ -70,7 +70,7 @@ def train_eval_online(
   batch_size, eval_target_n, initial_explore_steps, replay_buffer_size = check_whole(
     'train_eval_online',
     1,
-    MOST_COUNT,
+    MAX_COUNT,
     batch_size=batch_size,
     eval_target_n=eval_target_n,
     initial_explore_steps=initial_explore_steps,
@@ -87,7 +87,7 @@ def train_eval_online(
 
   # The environment, its replay data, and the agent, which acts before each of its training steps.
   rollout = OnlineRollout(env_name, int(replay_buffer_size), seed)
-  agent = AGENTS[agent_name](
+  agent = agents.load(agent_name)(
     observation_spec=rollout.observation_spec,
     action_spec=rollout.action_spec,
     data=rollout.data,
@@ -101,11 +101,11 @@ def train_eval_online(
     discount=discount,
   )
   acting = agent.acting_policy()
-  agent.before_step = lambda draws: rollout.advance(acting, draws)
+  loop = Loop(agent, before_step=lambda draws: rollout.advance(acting, draws))
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
 
   with clock('compilation'):
-    agent.compile(schedule.next_stop(0))
+    loop.compile(schedule.next_stop(0))
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     eval_target=eval_target,
@@ -180,4 +180,4 @@ def train_eval_online(
       checkpoints.save(at('replay_partial_target'), data=rollout.data.held())
       checkpoints.save(at('agent_partial_target'), **agent.state)
 
-  train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save, evaluated)
+  train(f'{agent_name} {env_name}', loop, schedule, evaluator, record, clock, save, evaluated)

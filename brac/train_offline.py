@@ -26,7 +26,7 @@ flags.DEFINE_string('data_sub_dir', '0', 'The --sub_dir that the data was collec
 flags.DEFINE_string('data_name', 'eps1', 'The --data_name that the data was collected with.')
 flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.")
 flags.DEFINE_string(
-  'agent_name', 'sac', f'The algorithm, unless a preset says it: {", ".join(programs.AGENT_NAMES)}.'
+  'agent_name', 'sac', f'The algorithm, unless a preset says it: {programs.AGENT_NAMES}.'
 )
 flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym environment, the data's.")
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
@@ -34,7 +34,7 @@ flags.DEFINE_integer('n_train', 1000000, 'How many of the transitions are used.'
 
 
 def main() -> None:
-  from brac import clones, train_eval_offline
+  from brac import agents, clones, train_eval_offline
 
   agent_name, run_name = programs.agent()
   root_dir, sub_dir = programs.folder(FLAGS.root_dir), programs.sub_dir(FLAGS.sub_dir)
@@ -48,8 +48,11 @@ def main() -> None:
     FLAGS.data_file_name,
   )
   _check_there_is(data_file)
-  if agent_name == 'brac_primal':
-    clones.bind(log_dir, clones.places(root_dir, data, sub_dir, FLAGS.seed), _clone_command())
+  agent = agents.load(agent_name)
+  if agent.CLONE:
+    places = clones.places(agent.CLONE.agent, root_dir, data, sub_dir, FLAGS.seed)
+    parameter = f'{agent.name}.{agent.CLONE.parameter}'
+    clones.bind(parameter, log_dir, places, _clone_command(agent.CLONE.agent))
   train_eval_offline.train_eval_offline(
     log_dir=log_dir,
     data_file=data_file,
@@ -84,12 +87,12 @@ def _check_there_is(data_file: str) -> None:
   raise UserError(f'no dataset at {data_file}{hint}')
 
 
-def _clone_command() -> str:
+def _clone_command(preset: str) -> str:
   """The command that clones the behavior policy of the data that the flags name."""
   always = ('env_name', 'data_name', 'n_train')
   names = (*always, 'root_dir', 'data_root_dir', 'data_sub_dir', 'data_file_name', 'seed')
   given = [FLAGS[name].serialize() for name in names if name in always or FLAGS[name].present]
-  program = ['python', '-m', 'brac.train_offline', '--gin_file=bc.gin']
+  program = ['python', '-m', 'brac.train_offline', f'--gin_file={preset}.gin']
   return shlex.join([*program, *given, '--total_train_steps=300000'])
 
 

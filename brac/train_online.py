@@ -9,7 +9,7 @@ import os
 
 from absl import flags
 
-from brac import programs
+from brac import agents, programs
 
 FLAGS = flags.FLAGS
 
@@ -17,7 +17,7 @@ programs.define_run_flags()
 flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'policies'), 'Where runs are kept.')
 flags.DEFINE_string('sub_dir', '0', "The run's folder within its agent's; auto: the date and time.")
-flags.DEFINE_string('agent_name', 'sac', f'The algorithm: {", ".join(programs.AGENT_NAMES)}.')
+flags.DEFINE_string('agent_name', 'sac', f'The algorithm: {programs.AGENT_NAMES}.')
 flags.DEFINE_string('env_name', 'Walker2d-v2', 'The gym environment.')
 flags.DEFINE_float(
   'eval_target', 1000.0, 'The agent is kept as agent_partial_target when it first returns this.'
@@ -32,7 +32,7 @@ def main() -> None:
     log_dir=os.path.join(
       programs.folder(FLAGS.root_dir),
       FLAGS.env_name,
-      FLAGS.agent_name,
+      agents.folder(FLAGS.agent_name),
       programs.sub_dir(FLAGS.sub_dir),
     ),
     agent_name=FLAGS.agent_name,

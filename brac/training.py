@@ -6,7 +6,8 @@ from typing import Callable, List, NamedTuple
 from absl import logging
 
 from brac import runs
-from brac.agents.agent import Agent
+from brac.agents.agent import MAX_COUNT
+from brac.agents.loop import Loop
 from brac.errors import check_number, check_whole
 from brac.rollouts import Evaluator
 
@@ -27,6 +28,7 @@ class Schedule(NamedTuple):
   def check(self, where: str) -> None:
     """Raises UserError where a number makes no sense; `where` is the gin name it is bound by."""
     numbers = self._asdict()
+    check_whole('', 1, MAX_COUNT, total_train_steps=numbers.pop('total_train_steps'))
     check_number(where, 0, save_minutes=numbers.pop('save_minutes'))
     check_whole(where, 1, **numbers)
 
@@ -42,7 +44,7 @@ class Schedule(NamedTuple):
 
 def train(
   what: str,
-  agent: Agent,
+  loop: Loop,
   schedule: Schedule,
   evaluator: Evaluator,
   record: runs.Record,
@@ -54,7 +56,7 @@ def train(
 
   Args:
     what: names the run on the terminal.
-    agent: stands at the step from which to go on.
+    loop: of an agent that stands at the step from which to go on.
     schedule: when what is due.
     evaluator: of the agent's policies.
     record: where the numbers go.
@@ -66,14 +68,15 @@ def train(
     UserError: a number of the training is NaN or infinite.
     runs.Stopped: a signal came; the run is saved.
   """
-  step, total = agent.step, schedule.total_train_steps
+  agent, total = loop.agent, schedule.total_train_steps
+  step = agent.step
   progress = runs.Progress(what, total, step)
   watch = runs.Watch(['div_mean', *(_TRAINED[u.name] for u in agent.updates if u.name in _TRAINED)])
   saved_at, info = time.monotonic(), {}
   while step < total:
     target = schedule.next_stop(step)
     with clock('training'):
-      before, info = info, agent.train(target - step)
+      before, info = info, loop.train(target - step)
     step = target
     progress.update(step)
     runs.check_finite(step, info, before)

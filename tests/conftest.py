@@ -1,6 +1,7 @@
 """What the tests share: a quiet TensorFlow on two threads, small specs, data and agents."""
 
 import os
+import sys
 
 os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -12,12 +13,13 @@ import pytest
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
-from brac import checkpoints, programs, rng
-from brac.agents import AGENTS
+from brac import agents, checkpoints, programs, rng
 from brac.dataset import Dataset, Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
 
+# For the agent outside of the package, as that folder is for a user who stands in it.
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'examples'))
 programs.quiet_imports()
 programs.set_up_tensorflow()
 
@@ -92,8 +94,9 @@ def make_agent(observation_spec, action_spec, transitions, behavior_files):
       model_params=(((8, 8),), 2),
       batch_size=8,
     )
-    if name == 'brac_primal':
-      given['behavior_ckpt_file'] = behavior_files[0]
-    return AGENTS[name](**{**given, **parameters})
+    made = agents.load(name)
+    if made.CLONE:
+      given[made.CLONE.parameter] = behavior_files[0]
+    return made(**{**given, **parameters})
 
   return make

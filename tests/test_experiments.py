@@ -6,8 +6,7 @@ import gin
 import numpy as np
 import pytest
 
-from brac import checkpoints, dataset
-from brac.agents import AGENTS
+from brac import agents, checkpoints, dataset
 from brac.dataset import Dataset, Transitions
 from brac.rollouts import Evaluator
 from brac.train_eval_offline import train_eval_offline
@@ -86,7 +85,7 @@ def test_what_gin_binds_for_the_agent_arrives_there(experiment, run, monkeypatch
     arrived.update(parameters)
     raise Arrived
 
-  monkeypatch.setitem(AGENTS, 'sac', agent)
+  monkeypatch.setattr(agents, 'load', lambda name: agent)
   for name, value in BOUND.items():
     gin.bind_parameter(f'{experiment.__name__}.{name}', value)
   with pytest.raises(Arrived):

@@ -88,7 +88,7 @@ def test_a_preset_runs_and_has_every_parameter_that_its_run_uses(name, data_file
   for key, value in own.items():
     assert gin.query_parameter(f'{agent_name}_agent.Agent.{key}') == value
   if agent_name == 'brac_primal':
-    clones.bind(str(tmp_path / 'run'), [save_clone(tmp_path)], '')
+    clones.bind(PARAMETER, str(tmp_path / 'run'), [save_clone(tmp_path)], '')
 
   train_eval_offline(
     log_dir=str(tmp_path / 'run'),
@@ -130,7 +130,7 @@ def test_a_preset_opens_with_its_source_and_says_the_unit_of_each_parameter(name
 
 def test_a_clone_is_taken_from_the_nearest_place(tmp_path):
   root = tmp_path / 'learn'
-  paths = clones.places(str(root), DATA, 'mine', 7)
+  paths = clones.places('bc', str(root), DATA, 'mine', 7)
   shipped = project_folder('trained_policies')
   assert paths == [
     os.path.join(folder, DATA, 'bc', place, 'agent_behavior')
@@ -140,7 +140,7 @@ def test_a_clone_is_taken_from_the_nearest_place(tmp_path):
   for path in (paths[3], paths[2], paths[1], paths[0]):
     save_clone(os.path.dirname(path))
     gin.clear_config()
-    clones.bind(str(tmp_path / 'run'), paths, '')
+    clones.bind(PARAMETER, str(tmp_path / 'run'), paths, '')
     assert gin.query_parameter(PARAMETER) == path
     with pytest.raises(RuntimeError):  # the lock on the configuration is back
       gin.finalize()
@@ -150,7 +150,7 @@ def test_a_clone_is_taken_from_the_nearest_place(tmp_path):
 def test_a_shipped_clone_is_taken_where_the_user_has_none(tmp_path):
   own, shipped = (str(tmp_path / name / 'agent_behavior') for name in ('own', 'shipped'))
   save_clone(tmp_path / 'shipped')
-  clones.bind(str(tmp_path / 'run'), [own, shipped], '')
+  clones.bind(PARAMETER, str(tmp_path / 'run'), [own, shipped], '')
   assert gin.query_parameter(PARAMETER) == shipped
 
 
@@ -159,24 +159,24 @@ def test_a_clone_that_is_half_trained_is_named(tmp_path, caplog):
     gin.clear_config()
     caplog.clear()
     results.write_progress(str(tmp_path), step, 5)
-    clones.bind(str(tmp_path / 'run'), [save_clone(tmp_path)], '')
+    clones.bind(PARAMETER, str(tmp_path / 'run'), [save_clone(tmp_path)], '')
     assert ('has not come to its end' in caplog.text) == warned
 
 
 def test_equal_places_are_looked_at_once(tmp_path):
-  paths = clones.places(str(tmp_path), DATA, '0', 0)
+  paths = clones.places('bc', str(tmp_path), DATA, '0', 0)
   assert len(paths) == len(set(paths)) == 2
 
 
 def test_a_clone_that_the_user_names_stays(tmp_path):
   gin.bind_parameter(PARAMETER, 'mine')
-  clones.bind(str(tmp_path), [save_clone(tmp_path)], '')
+  clones.bind(PARAMETER, str(tmp_path), [save_clone(tmp_path)], '')
   assert gin.query_parameter(PARAMETER) == 'mine'
 
 
 def test_without_a_clone_the_error_has_the_command(tmp_path):
   command = shlex.join(['python', '-m', 'brac.train_offline', '--gin_file=bc.gin'])
   with pytest.raises(UserError) as error:
-    clones.bind(str(tmp_path), [str(tmp_path / 'a'), str(tmp_path / 'b')], command)
+    clones.bind(PARAMETER, str(tmp_path), [str(tmp_path / 'a'), str(tmp_path / 'b')], command)
   for text in (PARAMETER, str(tmp_path / 'a'), str(tmp_path / 'b'), command):
     assert text in str(error.value)
