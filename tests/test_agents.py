@@ -12,7 +12,6 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
-from tf_agents.specs import tensor_spec
 
 from brac import checkpoints, policy_loader, rng
 from brac.agents import AGENTS, agent
@@ -21,6 +20,7 @@ from brac.errors import UserError
 from brac.networks import Box
 from brac.optimizers import Adam
 from brac.rng import Rng
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 ACTOR_CRITICS = ('sac', 'bcq', 'brac_primal', 'brac_dual')
 BRACS = ('brac_primal', 'brac_dual')
@@ -1203,8 +1203,8 @@ def published():
 def published_parameters():
   """Specs of the published checkpoints."""
   return dict(
-    observation_spec=tensor_spec.BoundedTensorSpec([17], tf.float32, -10, 10),
-    action_spec=tensor_spec.BoundedTensorSpec([6], tf.float32, -1, 1),
+    observation_spec=BoundedTensorSpec([17], tf.float32, -10, 10),
+    action_spec=BoundedTensorSpec([6], tf.float32, -1, 1),
     model_params=(((200, 200),), 2),
   )
 
