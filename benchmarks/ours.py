@@ -12,7 +12,6 @@ from typing import Dict, List, Tuple
 import numpy as np
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
-from tf_agents.specs import tensor_spec
 
 from brac import (
   agents,
@@ -28,6 +27,7 @@ from brac import (
 )
 from brac.agents.loop import Loop
 from brac.dataset import Dataset, Transitions
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 N_STATES, N_ACTIONS, N_TRANSITIONS = 17, 6, 1000000  # HalfCheetah's
 Q, PI = (300, 300), (200, 200)
@@ -69,8 +69,8 @@ def agent(case: str):
   """The agent of a case, compiled and warm."""
   name, own, model_params, batch_size = CASES[case]
   common = dict(
-    observation_spec=tensor_spec.TensorSpec([N_STATES], tf.float32),
-    action_spec=tensor_spec.BoundedTensorSpec([N_ACTIONS], tf.float32, -1, 1),
+    observation_spec=tf.TensorSpec([N_STATES], tf.float32),
+    action_spec=BoundedTensorSpec([N_ACTIONS], tf.float32, -1, 1),
     data=_data(),
   )
   with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,6 @@ from absl import logging
 from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError, check_number, check_whole
-from brac.networks import Box
 from brac.policies import Policy
 
 _STEPS = 20  # between two looks at the clock
@@ -53,14 +52,16 @@ def collect(
   path, unfinished = os.path.join(data_dir, 'data'), os.path.join(data_dir, 'data_unfinished')
   config_path = data_config.find(config_dir, config_file)
   parts = data_config.load(config_path, env_name, policy_root_dir)
-  env = environments.make_batch(env_name, 1, seed)
+  env = environments.described(env_name)
   specs = env.observation_spec, env.action_spec
-  env.reset()  # what goes wrong at once in a stranger's environment does so before a folder is made
-  env.step(Box.of(specs[1]).means[np.newaxis])
+  # What goes wrong at once in a stranger's environment does so before a folder is made.
+  saves = environments.try_out(env_name, seed)
   policies = []
   for part in parts:
     try:
-      policies.append(policy_loader.load_policy(part.policy_cfg, *specs, seed))
+      policies.append(
+        policy_loader.load_policy(part.policy_cfg, *specs, seed, os.path.dirname(config_path))
+      )
     except UserError as error:
       raise UserError(f'{config_path}: part {part.name!r}: {error}') from error
   edges = np.rint(np.cumsum([0] + [part.proportion for part in parts]) * n_samples).astype(int)
@@ -100,18 +101,21 @@ def collect(
   for k in range(first, len(parts)):
     part_seed = rollouts.seed_of(seed, k)
     stretch = Transitions(*(values[edges[k] : edges[k + 1]] for values in rows))
-    collection = rollouts.Collection(env_name, policies[k], stretch, part_seed, n_envs)
-    if saved:
-      collection.state, saved = saved, None
-    else:
+    episode_steps = None
+    if not saved:
       with clock('evaluation'):
         policy = {'main': policies[k]}
         evaluator = rollouts.Evaluator(env_name, policy, n_eval_episodes, part_seed)
-        returns = evaluator.run(0)['main']
+        returns, episode_steps = evaluator.run(0)['main'], evaluator.longest
       progress.say(
         f'{parts[k].name}: {len(stretch.reward)} transitions; '
         f'return {returns.mean():.1f} ± {returns.std():.1f}'
       )
+    collection = rollouts.Collection(
+      env_name, policies[k], stretch, part_seed, n_envs, episode_steps, saves, runs.stop_requested
+    )
+    if saved:
+      collection.state, saved = saved, None
     more = True
     while more:
       with clock('collection'):
@@ -132,6 +136,13 @@ def collect(
         runs.stop(
           f'what is collected is saved at {unfinished}: the same command goes on from there'
         )
+    collection.close()
+    if not collection.n_episodes:
+      logging.warning(
+        '%s: none of its %d transitions ends an episode: they are the first steps of episodes only',
+        parts[k].name,
+        collection.n_done,
+      )
   progress.tell()
   progress.close()
   with clock('saving'):

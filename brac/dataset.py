@@ -129,6 +129,13 @@ class Dataset(tf.Module):
     self._current_idx.assign(row + 1)
     self._current_size.assign(tf.minimum(self._current_size + 1, self._capacity))
 
+  def cut_off(self) -> None:
+    """Marks the row that was stored last as the end of what is known of its episode."""
+    row = (self._current_idx - 1) % self._capacity
+    goes_on = self._end[row] == GOES_ON
+    end = tf.where(goes_on, tf.cast(CUT_OFF, self._end.dtype), self._end[row])
+    self._end.scatter_nd_update([[row]], end[None])
+
   def sample(self, batch_size: int, rng: Rng) -> Batch:
     """`batch_size` transitions, drawn evenly with replacement."""
     rows = rng.integers([batch_size], self._current_size)

@@ -124,7 +124,7 @@ def measure(path: str, env_name: str) -> Dict[str, Dict[str, float]]:
   from brac.networks import Box
   from brac.rollouts import Evaluator
 
-  env = environments.make_batch(env_name, 1, _SEED)
+  env = environments.described(env_name)
   specs = env.observation_spec, env.action_spec
   actor = policy_loader.load_actor(path, specs[0].shape[0], Box.of(specs[1]), 'policy')
   measured = {}

@@ -100,7 +100,7 @@ def plan() -> Tuple[List[Job], int, List[str]]:
       f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers up to {programs.MAX_SEED}'
     )
   for env_name in FLAGS.env_names:
-    environments.make_batch(env_name, 1, seed=0)
+    environments.described(env_name)
   given = [f'--gin_bindings={binding}' for binding in FLAGS.gin_bindings]
   jobs: Dict[str, Job] = {}
   finished, untold, older, notes = set(), set(), set(), {}

@@ -262,10 +262,9 @@ def kept_settings(path: str) -> Dict[str, str]:
 def version() -> str:
   """The package's version, and a checksum of its source, which changes between releases too."""
   folder, checksum = os.path.dirname(os.path.abspath(brac.__file__)), 0
-  for part in ('*.py', 'agents/*.py'):
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), part))):
-      with open(path, 'rb') as f:
-        checksum = zlib.crc32(f.read(), checksum)
+  for path in sorted(glob.glob(os.path.join(glob.escape(folder), '**', '*.py'), recursive=True)):
+    with open(path, 'rb') as f:
+      checksum = zlib.crc32(f.read(), checksum)
   return f'{brac.__version__} of source {checksum:08x}'
 
 

@@ -88,7 +88,7 @@ def train_eval_offline(
   clock = runs.Clock()
 
   # The data.
-  env = environments.make_batch(env_name, 1, seed)
+  env = environments.described(env_name)
   with clock('loading'):
     rows = dataset.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
     if batch_size > min(n_train, len(rows.reward)):

@@ -7,7 +7,7 @@ from typing import Dict, List
 import gin
 from absl import logging
 
-from brac import agents, checkpoints, runs
+from brac import agents, checkpoints, numpy_calls, runs
 from brac.agents.agent import MAX_COUNT
 from brac.agents.loop import Loop
 from brac.errors import UserError, check_whole
@@ -86,7 +86,7 @@ def train_eval_online(
   clock = runs.Clock()
 
   # The environment, its replay data, and the agent, which acts before each of its training steps.
-  rollout = OnlineRollout(env_name, int(replay_buffer_size), seed)
+  rollout = OnlineRollout(env_name, int(replay_buffer_size), seed, runs.stop_requested)
   agent = agents.load(agent_name)(
     observation_spec=rollout.observation_spec,
     action_spec=rollout.action_spec,
@@ -180,4 +180,6 @@ def train_eval_online(
       checkpoints.save(at('replay_partial_target'), data=rollout.data.held())
       checkpoints.save(at('agent_partial_target'), **agent.state)
 
-  train(f'{agent_name} {env_name}', loop, schedule, evaluator, record, clock, save, evaluated)
+  with numpy_calls.errors():
+    train(f'{agent_name} {env_name}', loop, schedule, evaluator, record, clock, save, evaluated)
+  rollout.close()

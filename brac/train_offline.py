@@ -74,7 +74,7 @@ def _check_there_is(data_file: str) -> None:
   env_dir = os.path.join(programs.folder(FLAGS.data_root_dir), FLAGS.env_name)
   if os.path.isdir(os.path.join(env_dir, FLAGS.data_name)):
     return
-  environments.make_batch(FLAGS.env_name, 1, 0)  # an unknown environment is the better reason
+  environments.described(FLAGS.env_name)  # an unknown environment is the better reason
   there = os.listdir(env_dir) if os.path.isdir(env_dir) else []
   hint = gin_config.nearest(FLAGS.data_name, there)
   config = f'dcfg_{FLAGS.data_name}'

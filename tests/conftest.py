@@ -11,12 +11,12 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
-from tf_agents.specs import tensor_spec
 
 from brac import agents, checkpoints, programs, rng
 from brac.dataset import Dataset, Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 # For the agent outside of the package, as that folder is for a user who stands in it.
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'examples'))
@@ -37,12 +37,12 @@ def no_bindings():
 
 @pytest.fixture(scope='session')
 def observation_spec():
-  return tensor_spec.BoundedTensorSpec([N_STATES], tf.float32, -10, 10)
+  return BoundedTensorSpec([N_STATES], tf.float32, -10, 10)
 
 
 @pytest.fixture(scope='session')
 def action_spec():
-  return tensor_spec.BoundedTensorSpec([len(LOW)], tf.float32, LOW, HIGH)
+  return BoundedTensorSpec([len(LOW)], tf.float32, LOW, HIGH)
 
 
 @pytest.fixture(scope='session')

@@ -23,6 +23,7 @@ from brac.agents import loop
 from brac.agents.agent import Agent
 from brac.errors import UserError
 from brac.rng import Rng
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 EXAMPLE = 'td3_bc_agent:Agent'
 NAMES = (*agents.AGENTS, EXAMPLE)
@@ -455,6 +456,105 @@ class _Outer(_Inner):
     self.c = c
 
 
+<<<<<<< HEAD
 def test_a_signature_shows_what_is_handed_on_and_a_default_that_is_changed():
   assert str(inspect.signature(_Outer)) == '(*, b=3, c=4, a=1, **rest)'
   assert (_Outer(a=5).got, _Outer(d=6).got) == ((5, 3, {}), (1, 3, {'d': 6}))
+=======
+@pytest.mark.parametrize(
+  'name, parameters',
+  [
+    *(('brac_primal', dict(alpha=x)) for x in (1000.0, -1.0)),
+    *((name, dict(alpha_entropy=-3)) for name in ('brac_dual', 'bc')),
+  ],
+)
+def test_a_multiplier_outside_of_its_bounds_is_warned_of(name, parameters, make_agent, caplog):
+  with caplog.at_level('WARNING'):
+    make_agent(name, **parameters)
+  (parameter,) = parameters
+  (message,) = caplog.messages
+  assert message.startswith(f'{name}_agent.Agent.{parameter} is ') and 'clipped' in message
+
+
+def test_brac_says_which_divergences_there_are(make_agent):
+  with pytest.raises(UserError, match="brac_primal_agent.*'kll'.*'mmd'.*did you mean 'kl'"):
+    make_agent('brac_primal', divergence_name='kll')
+  with pytest.raises(UserError, match="brac_dual_agent.*'mmd'.*'kl', 'w'"):
+    make_agent('brac_dual', divergence_name='mmd')
+
+
+def test_brac_primal_asks_for_a_behavior_policy(make_agent):
+  with pytest.raises(UserError, match='behavior_ckpt_file is not set: .*--agent_name=bc'):
+    make_agent('brac_primal', behavior_ckpt_file=None)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_checkpoint_of_other_sizes_changes_nothing(name, make_agent, tmp_path):
+  path = str(tmp_path / 'agent')
+  wide = (((9, 8),), 2)
+  checkpoints.save(path, **make_agent(name, model_params=wide).state)
+  an_agent = make_agent(name, seed=1)
+  before = weights(an_agent)
+  with pytest.raises(UserError, match='does not fit the network asked for'):
+    an_agent.restore(path)
+  assert_same_bits(weights(an_agent), before)
+
+
+# The checkpoints in the published format.
+
+PUBLISHED = os.path.join(
+  os.path.dirname(os.path.abspath(__file__)), '..', '..', 'shared', 'data', 'published_format'
+)
+
+
+@pytest.fixture
+def published():
+  """What the published policy must give; skips where its checkpoints are not."""
+  if not os.path.isdir(PUBLISHED):
+    pytest.skip(f'no checkpoints in the published format at {PUBLISHED}')
+  return dict(np.load(os.path.join(PUBLISHED, 'expected.npz')))
+
+
+@pytest.fixture
+def published_parameters():
+  """Specs of the published checkpoints."""
+  return dict(
+    observation_spec=BoundedTensorSpec([17], tf.float32, -10, 10),
+    action_spec=BoundedTensorSpec([6], tf.float32, -1, 1),
+    model_params=(((200, 200),), 2),
+  )
+
+
+def assert_published(actor, published):
+  pi = actor(tf.constant(published['observations']))
+  np.testing.assert_allclose(pi.mode(), published['bc/mode'], atol=1e-5)
+  log_density = pi.log_prob(tf.constant(published['actions']))
+  np.testing.assert_allclose(log_density, published['bc/log_density'], atol=1e-5, rtol=0)
+
+
+def test_a_published_behavior_policy_gives_what_it_should(published, published_parameters):
+  path = os.path.join(PUBLISHED, 'bc', 'agent_behavior')
+  box = Box.of(published_parameters['action_spec'])
+  assert_published(policy_loader.load_actor(path, 17, box, 'behavior policy'), published)
+
+
+def test_a_published_agent_is_restored_without_its_optimizers(
+  published, published_parameters, make_agent
+):
+  path = os.path.join(PUBLISHED, 'bc', 'agent')
+  an_agent = make_agent('bc', seed=5, alpha_entropy=0.123, **published_parameters)
+  slots = {k: v for k, v in weights(an_agent).items() if k.startswith('optimizers/')}
+  an_agent.restore(path)
+  assert_published(an_agent.pi, published)
+  reader = checkpoints.Reader(path)
+  assert an_agent.step == reader.read('global_step')
+  np.testing.assert_array_equal(an_agent.alpha_entropy_var, reader.read('agent/_alpha_entropy_var'))
+  after = weights(an_agent)
+  assert_same_bits({key: after[key] for key in slots}, slots)
+
+
+def test_brac_primal_takes_a_published_behavior_policy(published, published_parameters, make_agent):
+  path = os.path.join(PUBLISHED, 'bc', 'agent_behavior')
+  an_agent = make_agent('brac_primal', behavior_ckpt_file=path, **published_parameters)
+  assert_published(an_agent.b, published)
+>>>>>>> env

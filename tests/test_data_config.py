@@ -6,11 +6,11 @@ import textwrap
 
 import pytest
 import tensorflow as tf
-from tf_agents.specs import tensor_spec
 
 from brac import checkpoints, data_config, environments, policy_loader, rng
 from brac.errors import UserError
 from brac.networks import Actor, Box
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOISY = {
@@ -80,8 +80,8 @@ def test_example_reads_the_users_own_policy(monkeypatch, root, expect):
 @pytest.mark.parametrize('name', SHIPPED)
 def test_the_policies_of_a_shipped_config_load(name, tmp_path):
   specs = (
-    tensor_spec.TensorSpec([11], tf.float32),
-    tensor_spec.BoundedTensorSpec([3], tf.float32, -1, 1),
+    tf.TensorSpec([11], tf.float32),
+    BoundedTensorSpec([3], tf.float32, -1, 1),
   )
   actor = Actor(11, (200, 200), Box.of(specs[1]), rng.Rng(0))
   for parts in ((), ('sac', '0')):
