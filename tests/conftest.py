@@ -1,6 +1,8 @@
 """What the tests share: a quiet TensorFlow on two threads, small specs, data and agents."""
 
 import os
+import shutil
+import subprocess
 
 os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -18,6 +20,7 @@ from brac.dataset import Dataset, Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
 
+pytest.register_assert_rewrite('reading', 'small_world')
 programs.quiet_imports()
 programs.set_up_tensorflow()
 
@@ -97,3 +100,15 @@ def make_agent(observation_spec, action_spec, transitions, behavior_files):
     return AGENTS[name](**{**given, **parameters})
 
   return make
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """The folder of a file system of 256 kB."""
+  folder = str(tmp_path / 'disk')
+  os.mkdir(folder)
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', folder]
+  if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('no right to mount a small file system here')
+  yield folder
+  subprocess.run(['umount', '--lazy', folder], check=True)  # writers may have files open
