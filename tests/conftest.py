@@ -1,6 +1,8 @@
 """What the tests share: a quiet TensorFlow on two threads, small specs, data and agents."""
 
 import os
+import shutil
+import subprocess
 import sys
 
 os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
@@ -18,6 +20,7 @@ from brac.networks import Actor, Box
 from brac.rng import Rng
 from brac.tf_agents_bridge import BoundedTensorSpec
 
+pytest.register_assert_rewrite('reading', 'small_world')
 # For the agent outside of the package, as that folder is for a user who stands in it.
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'examples'))
 programs.quiet_imports()
@@ -100,3 +103,15 @@ def make_agent(observation_spec, action_spec, transitions, behavior_files):
     return made(**{**given, **parameters})
 
   return make
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """The folder of a file system of 256 kB."""
+  folder = str(tmp_path / 'disk')
+  os.mkdir(folder)
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', folder]
+  if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('no right to mount a small file system here')
+  yield folder
+  subprocess.run(['umount', '--lazy', folder], check=True)  # writers may have files open

@@ -613,17 +613,6 @@ def test_a_file_where_the_folder_should_be_is_an_error(tmp_path):
   assert files(tmp_path) == {'file': b'mine'}
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-  folder = str(tmp_path / 'disk')
-  os.mkdir(folder)
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', folder]
-  if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('no right to mount a small file system here')
-  yield folder
-  subprocess.run(['umount', '--lazy', folder], check=True)  # writers may have files open
-
-
 @pytest.mark.parametrize('n', [30_000, 60_000, 1_000_000])
 def test_a_full_disk_is_an_error_and_the_save_before_is_kept(small_disk, n):
   path = os.path.join(small_disk, 'run', 'x')

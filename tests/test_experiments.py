@@ -5,6 +5,7 @@ import inspect
 import gin
 import numpy as np
 import pytest
+from reading import n_rows, values
 
 from brac import agents, checkpoints, dataset
 from brac.dataset import Dataset, Transitions
@@ -123,3 +124,21 @@ def test_a_policy_is_kept_the_first_time_that_two_evaluations_in_a_row_reach_the
   if kept_at:
     assert checkpoints.Reader(kept[0]).read('global_step') == kept_at
     assert checkpoints.Reader(kept[1]).read('data/_current_size') == 20 + kept_at
+
+
+def test_whole_floats_count_in_an_online_run(tmp_path):
+  small = dict(initial_explore_steps=20.0, replay_buffer_size=1e2, batch_size=8.0, eval_freq=2.0)
+  train_eval_online(
+    log_dir=str(tmp_path),
+    agent_name='sac',
+    env_name='Pendulum-v1',
+    eval_target=-1e9,
+    total_train_steps=4,
+    n_eval_episodes=1,
+    seed=0,
+    model_params=(((8, 8),), 2),
+    eval_target_n=2.0,
+    update_freq=2.0,
+    **small,
+  )
+  assert len(values(tmp_path / 'agent_partial_target')) and n_rows(tmp_path) == 2

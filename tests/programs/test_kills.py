@@ -2,7 +2,7 @@
 
 The nightly run has more kills, over every program and agent on both kinds of environment:
 
-    BRAC_KILLS=50 python -m pytest tests/test_kills.py
+    BRAC_KILLS=50 python -m pytest tests/programs/test_kills.py
 
 The number of a kill is the seed of its moments; `-k kill-17-` repeats it. A run is killed once or
 twice, each time at a moment that is even over what a whole run takes, and then let end.
@@ -17,15 +17,8 @@ import time
 
 import numpy as np
 import pytest
-from test_programs import (
-  MIXTURE,
-  assert_same_run,
-  assert_same_values,
-  bind,
-  checkpoint_names,
-  no_litter,
-  start,  # noqa: F401 - a fixture
-)
+from reading import assert_same_run, assert_same_values, checkpoint_names, no_litter
+from small_world import MIXTURE, bind
 
 from brac import checkpoints, rng
 from brac.networks import Actor, Box
@@ -55,7 +48,7 @@ SMALL = dict(model_params=(((8, 8),), 2), batch_size=16, summary_freq=20, eval_f
 
 
 @pytest.fixture(scope='module')
-def world(start, tmp_path_factory):  # noqa: F811
+def world(start, tmp_path_factory):
   """A folder with a data config, and for each environment a dataset and a behavior policy."""
   folder = tmp_path_factory.mktemp('kills')
   (folder / 'dcfg_mixture.py').write_text(textwrap.dedent(MIXTURE))
@@ -85,7 +78,7 @@ def arguments(world, program, agent_name, env_name, root):
 
 
 @pytest.fixture(scope='module')
-def straight(start, world, tmp_path_factory):  # noqa: F811
+def straight(start, world, tmp_path_factory):
   """`straight(program, agent, env)`: the folder of a run that nobody stops, and its seconds."""
   done = {}
 
@@ -108,7 +101,7 @@ def leaf(root):
 
 @pytest.mark.parametrize('kill', KILLS, ids=['-'.join(map(str, ('kill', *x))) for x in KILLS])
 def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(
-  start,  # noqa: F811
+  start,
   world,
   straight,
   tmp_path,
