@@ -28,7 +28,7 @@ flags.DEFINE_bool('sample', False, "Whether actions are sampled; else they are t
 def main() -> None:
   import tensorflow as tf
 
-  from brac import checkpoints, environments, policies, policy_loader, tf_agents_bridge
+  from brac import checkpoints, environments, policies, policy_loader, saved_model, tf_agents_bridge
   from brac.errors import UserError
   from brac.networks import Box
 
@@ -44,67 +44,10 @@ def main() -> None:
   policy = policies.ActorPolicy(*specs, actor, mode=not FLAGS.sample)
   os.makedirs(output_dir)
   try:
-    save(policy, tf.as_dtype(env.observation_dtype), output_dir)
+    saved_model.save(policy, tf.as_dtype(env.observation_dtype), output_dir)
     tf_agents_bridge.save_specs(policy, output_dir)
   except tf.errors.OpError as error:
     raise UserError(f'cannot write {output_dir}: {str(error).splitlines()[0]}') from error
-
-
-def save(policy, observation_dtype, folder: str) -> None:
-  """Writes a SavedModel of a policy, whether TF-Agents is installed or not.
-
-  Args:
-    policy: a `policies.Policy`.
-    observation_dtype: of the environment's own observations.
-    folder: where it goes.
-  """
-  import tensorflow as tf
-
-  from brac import tf_agents_bridge
-  from brac.rng import ACT, Rng
-
-  def batch_of(spec, dtype=None):
-    return tf.TensorSpec([None, *spec.shape], dtype or spec.dtype, f'0/{spec.name}')
-
-  @tf.function(autograph=False)
-  def action(time_step, policy_state=()):
-    seed = tf.random.uniform([], 0, tf.int32.max, tf.int32)
-    a = policy(tf.cast(time_step.observation, tf.float32), Rng(seed, ACT))
-    return tf_agents_bridge.PolicyStep(a, policy_state, ())
-
-  spec = policy.time_step_spec
-  inputs = tf_agents_bridge.TimeStep(*map(batch_of, spec))
-  action.get_concrete_function(inputs)
-  inputs = inputs._replace(observation=batch_of(spec.observation, observation_dtype))
-  action.get_concrete_function(inputs)
-
-  @tf.function(autograph=False, input_signature=list(inputs))
-  def flat_action(*time_step):
-    return {'action': action(tf_agents_bridge.TimeStep(*time_step)).action}
-
-  @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.int32, 'batch_size')])
-  def get_initial_state(batch_size):
-    return ()
-
-  @tf.function(autograph=False, input_signature=[])
-  def get_train_step():
-    return tf.constant(-1, tf.int64)
-
-  @tf.function(autograph=False, input_signature=[])
-  def get_metadata():
-    return {}
-
-  module = tf.Module()
-  module.action, module.get_initial_state = action, get_initial_state
-  module.get_train_step, module.get_metadata = get_train_step, get_metadata
-  module.model_variables = policy.variables()
-  signatures = {
-    'action': flat_action,
-    'get_initial_state': tf.function(lambda batch_size: {}, get_initial_state.input_signature),
-    'get_train_step': tf.function(lambda: {'int64': get_train_step()}, []),
-    'get_metadata': get_metadata,
-  }
-  tf.saved_model.save(module, folder, signatures)
 
 
 if __name__ == '__main__':

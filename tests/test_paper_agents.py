@@ -21,7 +21,6 @@ from agent_tools import (
   variables,
   weights,
 )
-from tf_agents.specs import tensor_spec
 
 from brac import agents, checkpoints, policy_loader, rng
 from brac.agents import loop
@@ -30,6 +29,7 @@ from brac.errors import UserError
 from brac.networks import Box
 from brac.optimizers import Adam
 from brac.rng import Rng
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 BRACS = ('brac_primal', 'brac_dual')
 
@@ -857,8 +857,8 @@ def published():
 def published_parameters():
   """Specs of the published checkpoints."""
   return dict(
-    observation_spec=tensor_spec.BoundedTensorSpec([17], tf.float32, -10, 10),
-    action_spec=tensor_spec.BoundedTensorSpec([6], tf.float32, -1, 1),
+    observation_spec=BoundedTensorSpec([17], tf.float32, -10, 10),
+    action_spec=BoundedTensorSpec([6], tf.float32, -1, 1),
     model_params=(((200, 200),), 2),
   )
 

@@ -14,7 +14,7 @@ from test_policies import (
   time_step,
 )
 
-from brac import export_policy, tf_agents_bridge
+from brac import saved_model, tf_agents_bridge
 from brac.policies import ActorPolicy
 from brac.rng import Rng
 
@@ -90,7 +90,7 @@ def test_an_exported_policy_acts_again(name, tmp_path):
 @pytest.mark.parametrize('mode', [True, False])
 def test_a_policy_that_export_policy_wrote_is_a_policy_of_tf_agents(mode, tmp_path):
   policy = ActorPolicy(*SPECS, make_actor(), mode)
-  export_policy.save(policy, tf.float64, str(tmp_path))
+  saved_model.save(policy, tf.float64, str(tmp_path))
   tf_agents_bridge.save_specs(policy, str(tmp_path))
   loaded = py_tf_eager_policy.SavedModelPyTFEagerPolicy(str(tmp_path), load_specs_from_pbtxt=True)
   assert loaded.get_train_step() == -1 and loaded.get_metadata() == {}

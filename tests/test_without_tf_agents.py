@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from brac import checkpoints, environments, export_policy
+from brac import checkpoints, environments, saved_model
 from brac.networks import Actor, Box
 from brac.policies import ActorPolicy
 from brac.rng import INIT, Rng
@@ -47,7 +47,7 @@ def exported(hopper, actor, tmp_path_factory):
   for how, mode in (('mode', True), ('sample', False)):
     paths[f'with {how}'] = str(folder / f'with {how}')
     policy = ActorPolicy(*hopper[:2], actor, mode)
-    export_policy.save(policy, tf.as_dtype(hopper[2]), paths[f'with {how}'])
+    saved_model.save(policy, tf.as_dtype(hopper[2]), paths[f'with {how}'])
     paths[f'without {how}'] = str(folder / f'without {how}')
     run_without(
       *(_WITHOUT, 'brac.export_policy', '--env_name=Hopper-v2', f'--checkpoint={folder}/agent'),
