@@ -77,9 +77,9 @@ def test_box_clips_to_a_margin_inside(box, action_spec):
 def test_box_clips_to_the_bounds_themselves(low, high):
   box = Box(np.float32([low]), np.float32([high]))
   np.testing.assert_array_equal(box.clip(np.float32([[-3.4e38], [3.4e38]])), [box.low, box.high])
-  middle, half_width = (np.float64(box.high) + box.low) / 2, (np.float64(box.high) - box.low) / 2
-  np.testing.assert_allclose(box.means, middle, rtol=1e-7)
-  np.testing.assert_allclose(box.mags, half_width, rtol=1e-7)
+  low, high = float(box.low[0]), float(box.high[0])
+  np.testing.assert_allclose(box.means, (high + low) / 2, rtol=1e-7)
+  np.testing.assert_allclose(box.mags, (high - low) / 2, rtol=1e-7)
 
 
 # The distribution of the actor.
