@@ -36,7 +36,7 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
   preset.clear()
   files = [_gin_file(path) for path in gin_files]
   # Where what a file includes is looked for: among the presets, so that a file of one's own may
-  # have the name of the preset that it includes; then in the folder one stands in, and beside the files.
+  # have the name of the preset that it includes; then where one stands, and beside the files.
   own = [os.path.dirname(path) for path in files]
   gin.config._LOCATION_PREFIXES[:] = list(dict.fromkeys([project_folder('configs'), '', *own]))
   stdlib_logging.disable(stdlib_logging.ERROR)  # gin logs what it raises as well

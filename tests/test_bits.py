@@ -1,8 +1,8 @@
 """The same seed gives the same bits as it did before the code was rearranged.
 
 `data/bits.json` holds checksums of what short runs of every agent left, by the release of
-TensorFlow, whose own arithmetic may change. `python tests/test_bits.py` prints what a machine gives now: to be
-written there where a change of the bits is meant, and said in the commit.
+TensorFlow, whose own arithmetic may change. `python tests/test_bits.py` prints what a machine gives
+now: to be written there where a change of the bits is meant, and said in the commit.
 """
 
 import json
