@@ -1,6 +1,6 @@
 """How the gin parameters that are lists are read: `model_params`, `optimizers`, `weight_decays`."""
 
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 from brac.errors import MOST, UserError, is_number
 
@@ -8,8 +8,8 @@ _MOST_UNITS = 10**4  # two such layers are 400 MB, a network with its target and
 
 
 def read_model_params(
-  agent: str, model_params, networks: Sequence[str], numbers: Dict[str, Optional[float]]
-) -> Tuple[Dict[str, Tuple[int, ...]], Dict[str, float]]:
+  agent: str, model_params, networks: Sequence[str], numbers: dict[str, Optional[float]]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, float]]:
   """Units by network and the other numbers by name; one tuple of units serves for all networks.
 
   Args:
@@ -45,7 +45,7 @@ def read_model_params(
   return one_for_each('model_params', list(map(tuple, units)), networks), read
 
 
-def one_for_each(parameter: str, entries, names: Sequence[str]) -> Dict[str, object]:
+def one_for_each(parameter: str, entries, names: Sequence[str]) -> dict[str, object]:
   """The entries of a parameter by what they are for; a single one serves for all.
 
   Raises:

@@ -5,7 +5,7 @@ import os
 import gin
 from absl import logging
 
-from brac import checkpoints, clones, dataset, environments, files, gin_config, results, runs
+from brac import checkpoints, clones, dataset, environments, files, operative, results, runs
 from brac.agents import AGENTS
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
@@ -13,6 +13,7 @@ from brac.rollouts import Evaluator
 from brac.training import Schedule, train
 
 
+@operative.experiment
 @gin.configurable(
   denylist=[
     'log_dir', 'data_file', 'env_name', 'n_train', 'total_train_steps', 'n_eval_episodes', 'seed',
@@ -120,9 +121,7 @@ def train_eval_offline(
 
   with clock('compilation'):
     agent.compile(schedule.next_stop(0))
-  if agent_name.startswith('brac'):
-    for name in gin_config.idle_divergences():
-      logging.warning('gin: %s is bound, but the divergence of this run does not use it', name)
+  operative.warn_of_unused()
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     data=data_fingerprint,
