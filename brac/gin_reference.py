@@ -8,6 +8,7 @@ import inspect
 import re
 
 from brac import gin_config, programs
+from brac.hyperparameters import model_params_reads
 
 _HEAD = """# gin reference
 
@@ -19,22 +20,35 @@ the code.
 
 def reference() -> str:
   """The page, of all configurables whose modules are imported."""
+  from brac.agents.agent import Agent
+
   page = [_HEAD]
   selectors = {gin_config.short(s): s for s in gin_config.configurables()}
   for short, selector in sorted(selectors.items()):
     configurable = gin_config.configurables()[selector]
     summary, texts = inspect.getdoc(configurable).split('\n\n')[0], meanings(configurable)
     page.append(f'## {short}\n\n{_line(summary)}\n')
+    if inspect.isclass(configurable) and issubclass(configurable, Agent):
+      page.append(f'{_lists(configurable)}\n')
     for name, parameter in gin_config.parameters(selector).items():
-      page.append(f'- `{short}.{name} = {parameter.default!r}`: {texts.get(name, "")}')
+      default = '' if parameter.default is parameter.empty else f' = {parameter.default!r}'
+      page.append(f'- `{short}.{name}{default}`: {texts.get(name, "")}')
     page.append('')
   return '\n'.join(page)
+
+
+def _lists(agent) -> str:
+  """How the experiment's parameters that are lists are read for an agent."""
+  names = {'optimizers': agent.OPTIMIZERS, 'weight_decays': agent.DECAYS}
+  reads = {name: f'({", ".join(entries)},)' for name, entries in names.items()}
+  reads = {'model_params': model_params_reads(agent.UNITS, agent.NUMBERS), **reads}
+  return 'For it ' + ', '.join(f'`{name}` reads `{how}`' for name, how in reads.items()) + '.'
 
 
 def meanings(configurable) -> dict[str, str]:
   """What the docstrings of a function, or of a class and its bases, say of each parameter.
 
-  An entry such as `alpha, ...: see \\`agents.brac.BRAC\\`` stands for what is said there.
+  An entry such as `batch_size, ...: see `agents.agent.Agent`` stands for what is said there.
   """
   found = {}
   for source in inspect.getmro(configurable) if inspect.isclass(configurable) else [configurable]:
@@ -45,7 +59,7 @@ def meanings(configurable) -> dict[str, str]:
       if elsewhere:
         module = importlib.import_module(f'brac.{elsewhere[1]}')
         found = {**meanings(getattr(module, elsewhere[2])), **found}
-      else:
+      elif '...' not in names:  # of a base, which comes later
         found = {**dict.fromkeys(names.split(', '), _line(text)), **found}
   return found
 

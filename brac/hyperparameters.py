@@ -22,14 +22,10 @@ def read_model_params(
   Raises:
     UserError: it does not read like that.
   """
-  reads = '(' + ', '.join(f'({network} units)' for network in networks) + ',)'
-  if numbers:
-    names = [k if x is None else f'{k} (default {x})' for k, x in numbers.items()]
-    reads = f'({", ".join([reads, *names])})'
-  reads += f', with 1 to {_MOST_UNITS} units in a layer'
 
   def check(reads_well: bool) -> None:
     if not reads_well:
+      reads = f'{model_params_reads(networks, numbers)}, with 1 to {_MOST_UNITS} units in a layer'
       raise UserError(f'model_params of {agent} reads {reads}; got {model_params!r}')
 
   check(_is_list(model_params))
@@ -43,6 +39,13 @@ def read_model_params(
   check(all(is_number(x) and 0 < x <= MOST for x in read.values()))
   check(type(read.get('n_q', 1)) is int)
   return one_for_each('model_params', list(map(tuple, units)), networks), read
+
+
+def model_params_reads(networks: Sequence[str], numbers: dict[str, Optional[float]]) -> str:
+  """What `read_model_params` takes, as a person reads it."""
+  units = '(' + ', '.join(f'({network} units)' for network in networks) + ',)'
+  names = [k if x is None else f'{k} (default {x})' for k, x in numbers.items()]
+  return f'({", ".join([units, *names])})' if numbers else units
 
 
 def one_for_each(parameter: str, entries, names: Sequence[str]) -> dict[str, object]:

@@ -48,10 +48,10 @@ def train_eval_offline(
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
-  The first block of arguments are the program's flags; a preset, a gin file, may bind
-  `agent_name`. Of the rest, which gin binds:
+  The first block of arguments are the program's flags. Of the rest, which gin binds:
 
   Args:
+    agent_name: the algorithm; a gin file that binds it is a preset, and names the run.
     shuffle_steps: the data is cut into blocks of so many transitions, whose order is drawn, before
       the first `n_train` are taken; 0 takes them as they were stored.
     use_seed_for_data: whether that order is drawn from the run's seed, or always from 0.
