@@ -70,7 +70,9 @@ def run(main: Callable[..., None], tensorflow: bool = True, takes_preset: bool =
       sys.exit(0)
     quiet_imports()
     set_up_tensorflow()
-    presets = [gin_config.parse(FLAGS.gin_file, FLAGS.gin_bindings)] if takes_preset else []
+    presets = []
+    if takes_preset:
+      presets = [gin_config.parse(list(map(folder, FLAGS.gin_file)), FLAGS.gin_bindings)]
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
     for macro in [macro for preset in presets for macro in preset.idle]:
@@ -213,7 +215,7 @@ def _check_text(flag: str, text: str) -> None:
   except UnicodeEncodeError:
     raise UserError(f'--{flag} {text!r} is not in UTF-8') from None
   control = re.search(r'[\x00-\x1f\x7f-\x9f\u2028\u2029]', text)
-  if control and flag != 'gin_bindings':  # of which there may be several lines
+  if control and flag not in ('gin_bindings', 'command'):  # which may have several lines
     raise UserError(
       f'--{flag} {text!r} has the control character {control[0]!r}, as the end of a line '
       'that was written on Windows has; write it without'
@@ -230,7 +232,7 @@ def _check_text(flag: str, text: str) -> None:
 
 
 def folder(path: Optional[str]) -> Optional[str]:
-  """A folder that a flag names, with what `~` and `$HOME` stand for.
+  """A folder or a file that a flag names, with what `~` and `$HOME` stand for.
 
   Raises:
     UserError: they stand for nothing here.
