@@ -11,7 +11,16 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
+from brac import (
+  checkpoints,
+  data_config,
+  dataset,
+  environments,
+  operative,
+  policy_loader,
+  rollouts,
+  runs,
+)
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError, check_number, check_whole
 from brac.policies import Policy
@@ -19,6 +28,7 @@ from brac.policies import Policy
 _STEPS = 20  # between two looks at the clock
 
 
+@operative.experiment
 @gin.configurable(
   denylist=[
     'data_dir', 'env_name', 'config_dir', 'config_file', 'policy_root_dir', 'n_samples',
@@ -69,6 +79,7 @@ def collect(
     raise UserError(
       f'--n_samples {n_samples} is too few for {len(parts)} policies in their proportions'
     )
+  operative.warn_of_unused()
   settings = runs.Settings(
     env_name=env_name, data_config=parts, n_samples=n_samples, n_envs=n_envs, seed=seed,
     policies=[_fingerprint(policy) for policy in policies],

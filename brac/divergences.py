@@ -27,14 +27,26 @@ def kl(pi: TanhNormal, b: TanhNormal, n: int, draws: Rng) -> tf.Tensor:
 
 @gin.configurable(denylist=['x', 'y'])
 def laplacian_kernel(x: tf.Tensor, y: tf.Tensor, sigma: float = 20.0) -> tf.Tensor:
-  """`exp(-|x - y|₁ / σ)` over the last axis; σ in units of the actions."""
+  """`exp(-|x - y|₁ / σ)` over the last axis.
+
+  Args:
+    x, y: actions `[..., A]`.
+    sigma: σ, in units of the actions.
+  """
   sigma = check_number('laplacian_kernel', 1e-6, sigma=sigma)
   return tf.exp(-tf.reduce_sum(tf.abs(x - y), -1) / sigma)
 
 
 @gin.configurable(denylist=['pi', 'b', 'n', 'draws'])
 def mmd(pi: TanhNormal, b: TanhNormal, n: int, draws: Rng, use_sqrt: bool = False) -> tf.Tensor:
-  """`k(π, π) + k(b, b) - 2 k(π, b)`, each the mean over n × n pairs; with `use_sqrt` its root."""
+  """`k(π, π) + k(b, b) - 2 k(π, b)`, each the mean over n × n pairs; with `use_sqrt` its root.
+
+  Args:
+    pi, b: the policy and the behavior policy, at states `[B, S]`.
+    n: how many actions of each are drawn.
+    draws: draws them.
+    use_sqrt: whether D is the root, as in BEAR, and not the square.
+  """
   check_bool('mmd', use_sqrt=use_sqrt)
   x, _ = pi.sample(draws, n)
   y, _ = b.sample(draws, n)
@@ -62,7 +74,15 @@ def dual_w(c_pi: tf.Tensor, c_b: tf.Tensor) -> tf.Tensor:
 def gradient_penalty(
   c: Critic, s: tf.Tensor, a_pi: tf.Tensor, a_b: tf.Tensor, draws: Rng, gamma: float = 5.0
 ) -> tf.Tensor:
-  """`γ E[max(|∇ₐ c(s, â)| - 1, 0)²]`, â drawn uniformly between `a_π` and `a_b`; a scalar."""
+  """`γ E[max(|∇ₐ c(s, â)| - 1, 0)²]`, â drawn uniformly between `a_π` and `a_b`; a scalar.
+
+  Args:
+    c: the critic of the dual divergence.
+    s: states `[B, S]`.
+    a_pi, a_b: the policy's actions and the data's, `[B, A]`.
+    draws: draws the points between them.
+    gamma: γ, the weight; 0 leaves the slopes free.
+  """
   gamma = check_number('gradient_penalty', 0, gamma=gamma)
   u = draws.uniform([tf.shape(s)[0], 1])
   _, slope = c.gradient(c.hidden(s, a_b + u * (a_pi - a_b)))

@@ -212,17 +212,13 @@ def _preset(config_dir: str, name: str) -> Preset:
     UserError: there is none, gin does not understand it, or it binds no agent's name and would
       train --agent_name's in that one's folder.
   """
-  import gin
-
   own = os.path.join(project_folder('configs'), name + '.gin')
   has = os.path.isfile(os.path.join(config_dir, name + '.gin')) or not os.path.isfile(own)
   path = _config(config_dir, name, '.gin') if has else own
-  gin.clear_config()
-  gin_config.parse([path], FLAGS.gin_bindings)
-  agent_name = gin_config.preset.get('agent_name')
-  if agent_name is None:
+  preset = gin_config.parse([path], FLAGS.gin_bindings)
+  if preset.agent_name is None:
     raise UserError(f'{path} binds no train_eval_offline.agent_name')
-  return Preset(path, agent_name, gin_config.bound())
+  return Preset(path, preset.agent_name, preset.bound)
 
 
 def _check_settings(folder: str, preset: Preset) -> Optional[str]:

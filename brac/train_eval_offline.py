@@ -5,23 +5,14 @@ import os
 import gin
 from absl import logging
 
-from brac import (
-  agents,
-  checkpoints,
-  clones,
-  dataset,
-  environments,
-  files,
-  gin_config,
-  results,
-  runs,
-)
+from brac import agents, checkpoints, clones, dataset, environments, files, operative, results, runs
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
 from brac.rollouts import Evaluator
 from brac.training import Schedule, train
 
 
+@operative.experiment
 @gin.configurable(
   denylist=[
     'log_dir', 'data_file', 'env_name', 'n_train', 'total_train_steps', 'n_eval_episodes', 'seed',
@@ -56,10 +47,10 @@ def train_eval_offline(
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
-  The first block of arguments are the program's flags; a preset, a gin file, may bind
-  `agent_name`. Of the rest, which gin binds:
+  The first block of arguments are the program's flags. Of the rest, which gin binds:
 
   Args:
+    agent_name: the algorithm; a gin file that binds it is a preset, and names the run.
     shuffle_steps: the data is cut into blocks of so many transitions, whose order is drawn, before
       the first `n_train` are taken; 0 takes them as they were stored.
     use_seed_for_data: whether that order is drawn from the run's seed, or always from 0.
@@ -125,8 +116,7 @@ def train_eval_offline(
 
   with clock('compilation'):
     agent.loop.compile(schedule.next_stop(0))
-  for name in gin_config.idle(agent.gin_modules()):
-    logging.warning('gin: %s is bound, but the agent of this run does not use it', name)
+  operative.warn_of_unused()
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     data=data_fingerprint,

@@ -7,7 +7,7 @@ from typing import Dict, List
 import gin
 from absl import logging
 
-from brac import agents, checkpoints, numpy_calls, runs
+from brac import agents, checkpoints, numpy_calls, operative, runs
 from brac.agents.agent import MAX_COUNT
 from brac.agents.loop import Loop
 from brac.errors import UserError, check_whole
@@ -17,6 +17,7 @@ from brac.training import Schedule, train
 _EXPLORE_STEPS = 1000  # between two looks at whether a signal came
 
 
+@operative.experiment
 @gin.configurable(
   denylist=[
     'log_dir', 'agent_name', 'env_name', 'eval_target', 'total_train_steps', 'n_eval_episodes',
@@ -106,6 +107,7 @@ def train_eval_online(
 
   with clock('compilation'):
     loop.compile(schedule.next_stop(0))
+  operative.warn_of_unused()
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     eval_target=eval_target,

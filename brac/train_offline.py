@@ -11,6 +11,7 @@ import shlex
 from absl import flags
 
 from brac import gin_config, programs
+from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -33,19 +34,16 @@ flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lowe
 flags.DEFINE_integer('n_train', 1000000, 'How many of the transitions are used.', lower_bound=1)
 
 
-def main() -> None:
+def main(preset: gin_config.Preset) -> None:
   from brac import agents, clones, train_eval_offline
 
-  agent_name, run_name = programs.agent()
+  agent_name, run_name = programs.agent(preset)
   root_dir, sub_dir = programs.folder(FLAGS.root_dir), programs.sub_dir(FLAGS.sub_dir)
-  data = os.path.join(FLAGS.env_name, FLAGS.data_name, f'n{FLAGS.n_train}')
+  env_data = os.path.join(folder_name(FLAGS.env_name), folder_name(FLAGS.data_name))
+  data = os.path.join(env_data, f'n{FLAGS.n_train}')
   log_dir = os.path.join(root_dir, data, run_name, sub_dir, str(FLAGS.seed))
   data_file = os.path.join(
-    programs.folder(FLAGS.data_root_dir),
-    FLAGS.env_name,
-    FLAGS.data_name,
-    FLAGS.data_sub_dir,
-    FLAGS.data_file_name,
+    programs.folder(FLAGS.data_root_dir), env_data, FLAGS.data_sub_dir, FLAGS.data_file_name
   )
   _check_there_is(data_file)
   agent = agents.load(agent_name)
@@ -69,15 +67,15 @@ def main() -> None:
 def _check_there_is(data_file: str) -> None:
   """Raises UserError where nothing was collected under the `--data_name`."""
   from brac import environments
-  from brac.data_config import project_folder
 
-  env_dir = os.path.join(programs.folder(FLAGS.data_root_dir), FLAGS.env_name)
-  if os.path.isdir(os.path.join(env_dir, FLAGS.data_name)):
+  name = folder_name(FLAGS.data_name)
+  env_dir = os.path.join(programs.folder(FLAGS.data_root_dir), folder_name(FLAGS.env_name))
+  if os.path.isdir(os.path.join(env_dir, name)):
     return
   environments.described(FLAGS.env_name)  # an unknown environment is the better reason
   there = os.listdir(env_dir) if os.path.isdir(env_dir) else []
-  hint = gin_config.nearest(FLAGS.data_name, there)
-  config = f'dcfg_{FLAGS.data_name}'
+  hint = gin_config.nearest(name, there)
+  config = f'dcfg_{name}'
   if not hint and os.path.isfile(os.path.join(project_folder('configs'), config + '.py')):
     root = [f'--root_dir={FLAGS.data_root_dir}'] if FLAGS['data_root_dir'].present else []
     names = ['--env_name=' + FLAGS.env_name, '--data_name=' + FLAGS.data_name]
@@ -97,4 +95,4 @@ def _clone_command(preset: str) -> str:
 
 
 if __name__ == '__main__':
-  programs.run(main, experiment='train_eval_offline')
+  programs.run(main, takes_preset=True)

@@ -9,7 +9,8 @@ import os
 
 from absl import flags
 
-from brac import agents, programs
+from brac import gin_config, programs
+from brac.data_config import folder_name
 
 FLAGS = flags.FLAGS
 
@@ -25,17 +26,19 @@ flags.DEFINE_float(
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
 
 
-def main() -> None:
+def main(preset: gin_config.Preset) -> None:
   from brac import train_eval_online
 
+  programs.refuse_agent_of(preset)
+  agent_name, run_name = programs.agent(preset)
   train_eval_online.train_eval_online(
     log_dir=os.path.join(
       programs.folder(FLAGS.root_dir),
-      FLAGS.env_name,
-      agents.folder(FLAGS.agent_name),
+      folder_name(FLAGS.env_name),
+      run_name,
       programs.sub_dir(FLAGS.sub_dir),
     ),
-    agent_name=FLAGS.agent_name,
+    agent_name=agent_name,
     env_name=FLAGS.env_name,
     eval_target=FLAGS.eval_target,
     total_train_steps=FLAGS.total_train_steps,
@@ -46,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main, experiment='train_eval_online')
+  programs.run(main, takes_preset=True)

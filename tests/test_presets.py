@@ -2,12 +2,13 @@
 
 import glob
 import os
+import re
 import shlex
 
 import gin
 import pytest
 
-from brac import checkpoints, clones, environments, results, rng
+from brac import checkpoints, clones, environments, gin_config, results, rng
 from brac.data_config import project_folder
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError
@@ -40,7 +41,7 @@ PARAMETER = 'brac_primal_agent.Agent.behavior_ckpt_file'
 DATA = 'Pendulum-v1/d/n300'
 
 
-def preset(name):
+def path_of(name):
   return os.path.join(project_folder('configs'), name + '.gin')
 
 
@@ -65,15 +66,6 @@ def save_clone(*parts):
   return path
 
 
-def parameters(config):
-  """`SELECTOR.PARAMETER` of a configuration that gin holds, with the values."""
-  return {
-    f'{selector}.{name}': value
-    for (_, selector), bindings in config.items()
-    for name, value in bindings.items()
-  }
-
-
 def test_there_is_a_preset_for_each_row():
   there = glob.glob(os.path.join(project_folder('configs'), '*.gin'))
   assert {os.path.basename(path)[:-4] for path in there} >= ROWS.keys()
@@ -82,11 +74,11 @@ def test_there_is_a_preset_for_each_row():
 @pytest.mark.parametrize('name', ROWS)
 def test_a_preset_runs_and_has_every_parameter_that_its_run_uses(name, data_file, tmp_path):
   agent_name, own = ROWS[name]
-  gin.parse_config_file(preset(name))
-  bound = parameters(gin.config._CONFIG)
-  assert gin.query_parameter('train_eval_offline.agent_name') == agent_name
-  for key, value in own.items():
-    assert gin.query_parameter(f'{agent_name}_agent.Agent.{key}') == value
+  preset = gin_config.parse([f'{name}.gin'], [])
+  assert (preset.name, preset.agent_name) == (name, agent_name)
+  own = {f'{agent_name}_agent.Agent.{key}': value for key, value in own.items()}
+  assert own.items() <= preset.bound.items()
+  assert preset.idle == ()
   if agent_name == 'brac_primal':
     clones.bind(PARAMETER, str(tmp_path / 'run'), [save_clone(tmp_path)], '')
 
@@ -99,30 +91,97 @@ def test_a_preset_runs_and_has_every_parameter_that_its_run_uses(name, data_file
     n_eval_episodes=1,
     seed=0,
   )
-  used = parameters(gin.config._OPERATIVE_CONFIG)
-  # Of the machine and the simulator, not of the algorithm.
-  used = {key: value for key, value in used.items() if '.physics.' not in key}
-  assert used.keys() == bound.keys()
+  used = {
+    f'{gin.config._REGISTRY.minimal_selector(selector)}.{parameter}'
+    for (_, selector), values in gin.config._OPERATIVE_CONFIG.items()
+    for parameter in values
+  }
+  # What is of the machine and the simulator, and not of the algorithm, is not for a preset to say.
+  assert {key for key in used if not key.startswith('physics.')} == preset.bound.keys()
   assert checkpoints.Reader(str(tmp_path / 'run' / 'agent')).read('global_step') == 3
 
 
-def test_bear_is_the_root_of_the_mmd_trained_to_a_target():
-  gin.parse_config_file(preset('bear'))
-  assert gin.query_parameter('mmd.use_sqrt') is True
-  assert gin.query_parameter('brac_primal_agent.Agent.target_divergence') > 0
+def adam(*rates):
+  return tuple(('adam', rate) for rate in rates)
+
+
+# The authors' published commands, and what all presets let a user bind by a short name.
+PUBLISHED = {
+  'kl_vp': {
+    'brac_primal_agent.Agent.alpha': 0.1,
+    'train_eval_offline.model_params': (((300, 300), (200, 200)), 2),
+    'train_eval_offline.optimizers': adam(1e-3, 3e-4, 1e-3),
+    'train_eval_offline.batch_size': 256,
+  },
+  'kl_dual_pr': {
+    'brac_dual_agent.Agent.alpha': 10.0,
+    'brac_dual_agent.Agent.c_iter': 3,
+    'train_eval_offline.model_params': (((300, 300), (200, 200), (300, 300)), 2),
+    'train_eval_offline.optimizers': (
+      ('adam', 1e-3),
+      ('adam', 3e-6),
+      ('adam', 1e-3),
+      ('adam', 1e-3),
+    ),
+  },
+  'bcq': {
+    'train_eval_offline.model_params': (((300, 300), (300, 300), (750, 750)), 2, 0.15),
+    'train_eval_offline.optimizers': adam(1e-3, 3e-5, 1e-3),
+    'train_eval_offline.batch_size': 100,
+  },
+  'bc': {
+    'train_eval_offline.model_params': ((200, 200),),
+    'train_eval_offline.optimizers': adam(5e-4, 5e-4),
+    'train_eval_offline.batch_size': 256,
+  },
+}
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_a_preset_is_the_command_that_the_authors_published(name):
+  assert PUBLISHED[name].items() <= gin_config.parse([f'{name}.gin'], []).bound.items()
 
 
 @pytest.mark.parametrize('name', ROWS)
-def test_a_preset_opens_with_its_source_and_says_the_unit_of_each_parameter(name):
-  with open(preset(name)) as f:
-    head, *lines = f.read().split('\n\n', 1)
+def test_what_is_tuned_has_a_short_name(name):
+  macros = {'POLICY_LR'}
+  if ROWS[name][0].startswith('brac'):
+    macros.add('ALPHA')
+  macros |= {'bcq': {'PHI'}, 'bear': {'TARGET_DIVERGENCE'}}.get(name, set())
+  before = gin_config.parse([f'{name}.gin'], [])
+  assert before.macros.keys() == macros
+  for macro in macros:
+    after = gin_config.parse([f'{name}.gin'], [f'{macro} = 0.125'])
+    (changed,) = [key for key, value in before.bound.items() if after.bound[key] != value]
+    assert '0.125' in repr(after.bound[changed])
+
+
+def test_bear_is_the_root_of_the_mmd_trained_to_a_target():
+  bound = gin_config.parse(['bear.gin'], []).bound
+  assert bound['mmd.use_sqrt'] is True
+  assert bound['brac_primal_agent.Agent.target_divergence'] > 0
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_a_preset_opens_with_its_source(name):
+  with open(path_of(name), encoding='utf-8') as f:
+    head = f.read().split('\n\n', 1)[0]
   assert all(line.startswith('#') for line in head.splitlines())
-  for text in ('arxiv 1911.11361', 'section', 'tuned', 'they searched'):
-    assert text in head.replace('\n# ', ' ').lower()
-  lines = ''.join(lines).splitlines()
-  for k, line in enumerate(lines):
-    if line and not line.startswith('#'):
-      assert '  # ' in line or lines[k - 1].startswith('# '), line
+  head = re.sub(r'\n# ?', ' ', head)
+  for text in ('Source: ', 'arXiv 1911.11361, section ', 'authors published '):
+    assert text in head
+
+
+@pytest.mark.parametrize(
+  'path', sorted(glob.glob(os.path.join(project_folder('configs'), '*.gin'))), ids=os.path.basename
+)
+def test_each_value_has_its_unit(path):
+  with open(path, encoding='utf-8') as f:
+    lines = f.read().splitlines()
+  bound = [k for k, line in enumerate(lines) if re.match(r'[\w.]+ = ', line)]
+  assert bound
+  for k in bound:
+    assert '  # ' in lines[k] or lines[k - 1].startswith('# '), lines[k]
 
 
 # --- The clone ------------------------------------------------------------------------------------

@@ -89,10 +89,6 @@ class Run:
     raise AssertionError(f'ended too early, with {self.status}: {self.stderr}')
 
   @property
-  def home(self):
-    return os.path.dirname(self._out)
-
-  @property
   def stdout(self):
     with open(self._out) as f:
       return f.read()
@@ -135,6 +131,7 @@ def start(tmp_path_factory):
     started.append(Run(ask, pid, out, err))
     return started[-1]
 
+  start.home = folder  # of all of them, and where they are started
   with process:
     yield start
     for run in started:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
@@ -12,6 +13,8 @@ from reading import checkpoint_names, results
 from small_world import (
   BRAC,
   BRIEF,
+  RANDWALK,
+  ROOT,
   collect_args,
   offline_args,
   offline_dir,
@@ -19,7 +22,7 @@ from small_world import (
   online_dir,
 )
 
-from brac import environments, policies, policy_loader, programs, rollouts
+from brac import data_config, environments, policies, policy_loader, programs, rollouts
 from brac.errors import UserError
 from brac.networks import Box
 
@@ -71,7 +74,7 @@ def test_help_has_every_flag_with_its_default_and_what_it_means(start, tmp_path,
     if default in (None, []):
       assert '(default: ' not in text or '(default: [])' in text or "(default: '[]')" in text, text
     else:
-      shown = str(default).replace('{HOME}', run.home)
+      shown = str(default).replace('{HOME}', str(start.home))
       assert re.search(rf"\(default: '?{re.escape(shown)}(\.0)?'?\)", text), text
   assert {'config_dir'} <= set(helps) or program != 'collect_data'
   for name, text in helps.items():
@@ -155,10 +158,10 @@ def test_a_return_is_the_mean_of_as_many_episodes_as_the_flag_says(finish, world
 
 
 @pytest.mark.parametrize('home, name', [('~', 'tilde'), ('$HOME', 'dollar')])
-def test_folders_may_be_given_by_a_tilde_and_by_home(finish, world, home, name):
+def test_folders_may_be_given_by_a_tilde_and_by_home(start, finish, world, home, name):
   # No shell puts these in where they follow a sign of equality.
-  (run,) = finish(['train_offline', *offline_args(world, f'{home}/{name}/learn', *BRIEF)])
-  folder = os.path.join(run.home, name)
+  finish(['train_offline', *offline_args(world, f'{home}/{name}/learn', *BRIEF)])
+  folder = start.home / name
   assert checkpoint_names(offline_dir(f'{folder}/learn', 'bc')) == ['agent', 'agent_behavior']
   shutil.copytree(world, f'{folder}/world')
   finish(
@@ -200,3 +203,53 @@ def test_a_dataset_that_has_the_name_of_another_config_is_warned_of(finish, worl
   for run in (other, own):
     assert f'the data config is {world}/configs/dcfg_randwalk.py' in run.stderr
   assert 'but is collected as' not in own.stderr
+
+
+def test_a_name_with_a_slash_has_one_folder(start, finish, tmp_path):
+  (start.home / 'my_lab.py').write_text(
+    'import gym\n'
+    "gym.register('lab/Swing-v0', entry_point='gym.envs.classic_control:PendulumEnv', "
+    'max_episode_steps=200)\n'
+  )
+  names = ('--env_name=my_lab:lab/Swing-v0', '--data_name=mine/small', '--n_eval_episodes=1')
+  learn = (f'--root_dir={tmp_path}/learn', f'--data_root_dir={tmp_path}/data', '--n_train=300')
+  (start.home / 'configs').mkdir()
+  (start.home / 'configs' / 'dcfg_walk.py').write_text(textwrap.dedent(RANDWALK))
+  config = ('--config_dir=configs', '--config_file=dcfg_walk', '--n_samples=300')
+  finish(['collect_data', f'--root_dir={tmp_path}/data', *names, *config])
+  finish(['train_offline', '--gin_file=bc.gin', '--total_train_steps=2', *learn, *names])
+  finish(['train_offline', '--gin_file=kl_vp.gin', '--total_train_steps=2', *learn, *names])
+  finish(['train_online', *online_args(tmp_path / 'policies', names[0], '--total_train_steps=1')])
+  env = 'my_lab:lab--Swing-v0'
+  assert checkpoint_names(tmp_path) == [
+    f'data/{env}/mine--small/0/data',
+    f'learn/{env}/mine--small/n300/bc/0/0/agent',
+    f'learn/{env}/mine--small/n300/bc/0/0/agent_behavior',
+    f'learn/{env}/mine--small/n300/kl_vp/0/0/agent',
+    f'policies/{env}/sac/0/agent_final',
+    f'policies/{env}/sac/0/replay_final',
+  ]
+  assert data_config.shipped_policy('my_lab:lab/Swing-v0', 'x') == f'x/{env}/agent_partial_target'
+
+
+@pytest.mark.parametrize('streams', ['ascii', 'latin-1'])
+def test_a_terminal_that_knows_few_signs_gets_others(streams):
+  code = """
+from brac import gin_config, programs
+programs.define_run_flags()
+def main(preset):
+  print(f'{preset.name}: 3 ± 1, α')
+  raise gin_config.UserError('α is no β')
+programs.run(main, takes_preset=True)
+"""
+  unknowing = {'LC_ALL': 'C', 'PYTHONCOERCECLOCALE': '0', 'PYTHONUTF8': '0'}
+  run = subprocess.run(
+    [sys.executable, '-c', code, '--gin_file=bc.gin'],
+    env={**os.environ, **unknowing, 'PYTHONIOENCODING': streams},
+    cwd=ROOT,
+    capture_output=True,
+  )
+  spread = {'ascii': b'+-', 'latin-1': '±'.encode('latin-1')}[streams]
+  assert run.stdout == b'bc: 3 ' + spread + b' 1, \\u03b1\n'
+  assert run.stderr == b'-c: \\u03b1 is no \\u03b2\n'
+  assert run.returncode == 1

@@ -68,7 +68,7 @@ def test_a_preset_names_the_run_and_finds_the_clone_that_it_keeps(finish, world,
   assert re.search(
     f'^W.*{re.escape(str(clone))} was cloned from other data', other_data.stderr, re.M
   )
-  assert 'mmd.use_sqrt is bound, but the agent of this run does not' in other_data.stderr
+  assert 'mmd.use_sqrt is bound, but nothing in this run uses it' in other_data.stderr
   for run in runs:
     assert not re.search('was cloned from other data|is bound, but', run.stderr)
 
