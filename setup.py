@@ -17,7 +17,7 @@ setup(
   description='Behavior Regularized Offline Reinforcement Learning in TensorFlow 2',
   license='Apache-2.0',
   python_requires='>=3.9,<3.12',
-  packages=['brac', 'brac.agents', 'brac.configs', 'brac.trained_policies'],
+  packages=['brac', 'brac.agents', 'brac.runs', 'brac.configs', 'brac.trained_policies'],
   package_dir={'brac.configs': 'configs', 'brac.trained_policies': 'trained_policies'},
   package_data={
     'brac.configs': ['*'],

@@ -147,13 +147,21 @@ class Evaluator:
     """Takes the policies by their names."""
     self.names, self.n_steps = list(policies), 0
     self._env_name, self._n, self._seed = env_name, n_episodes, seed
-    self._act = compiled(list(policies.values()), n_episodes, seed, rng.EVALUATE)
+    if n_episodes:
+      self._act = compiled(list(policies.values()), n_episodes, seed, rng.EVALUATE)
 
-  def run(self, step: int) -> Dict[str, np.ndarray]:
+  def run(self, step: int, before_step: Callable[[], None] = lambda: None) -> Dict[str, np.ndarray]:
     """The returns `[n_episodes]` of fresh episodes by policy, which all have the same start states.
 
-    Equal seeds and steps (of the training) give equal ones.
+    Equal seeds and steps (of the training) give equal ones. With 0 episodes there are none, and no
+    environment is made.
+
+    Args:
+      step: of the training.
+      before_step: called before each step of the environments; what it raises ends the evaluation.
     """
+    if not self._n:
+      return {}
     # Equal seeds give the policies equal starts.
     seeds = environments.row_seeds(seed_of(self._seed, rng.EVALUATE, step), self._n)
     n = self._n * len(self.names)
@@ -161,6 +169,7 @@ class Evaluator:
     rollout = Rollout(env, self._act)
     returns, active, self.n_steps = np.zeros(n), np.ones(n, bool), 0
     while active.any():
+      before_step()
       steps = rollout.advance(active)
       returns[steps.rows] += steps.reward
       active[steps.rows] = steps.end == GOES_ON

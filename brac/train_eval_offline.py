@@ -1,14 +1,16 @@
 """The offline experiment: an agent trained on a stored dataset, evaluated in its environment."""
 
 import os
+from typing import Optional
 
 import gin
 from absl import logging
 
-from brac import checkpoints, clones, dataset, environments, files, gin_config, results, runs
+from brac import clones, dataset, environments, gin_config, runs
 from brac.agents import AGENTS
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
+from brac.networks import Box
 from brac.rollouts import Evaluator
 from brac.training import Schedule, train
 
@@ -16,7 +18,7 @@ from brac.training import Schedule, train
 @gin.configurable(
   denylist=[
     'log_dir', 'data_file', 'env_name', 'n_train', 'total_train_steps', 'n_eval_episodes', 'seed',
-    'allow_changed_config',
+    'allow_changed_config', 'clone_search',
   ]
 )  # fmt: skip
 def train_eval_offline(
@@ -29,6 +31,7 @@ def train_eval_offline(
   n_eval_episodes: int,
   seed: int,
   allow_changed_config: bool = False,
+  clone_search: Optional[clones.Search] = None,
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,
   out_of_box_actions: str = 'count',
@@ -47,8 +50,9 @@ def train_eval_offline(
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
-  The first block of arguments are the program's flags; a preset, a gin file, may bind
-  `agent_name`. Of the rest, which gin binds:
+  The first block of arguments are the program's flags, and where an agent that needs a clone of the
+  behavior policy looks for it; a preset, a gin file, may bind `agent_name`. Of the rest, which gin
+  binds:
 
   Args:
     shuffle_steps: the data is cut into blocks of so many transitions, whose order is drawn, before
@@ -91,10 +95,15 @@ def train_eval_offline(
     rows = dataset.first(
       rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
-    data, data_fingerprint = Dataset(rows), dataset.fingerprint(rows)
+    data, content = Dataset(rows), clones.Data.of(rows)
     del rows
+  logging.info('%d transitions from %s', data.size, data_file)
 
   # The agent.
+  path = os.path.join(log_dir, 'agent')
+  if agent_name == 'brac_primal':
+    n_states, box = int(env.observation_spec.shape[0]), Box.of(env.action_spec)
+    clones.bind(clones.PARAMETER, n_states, box, [path], clone_search, content)
   agent = AGENTS[agent_name](
     observation_spec=env.observation_spec,
     action_spec=env.action_spec,
@@ -108,8 +117,6 @@ def train_eval_offline(
     update_rate=update_rate,
     discount=discount,
   )
-  if agent_name == 'brac_primal':
-    clones.warn_of_other_data(agent.behavior_ckpt_file, data_fingerprint)
   if getattr(agent, 'warm_start', 0) >= total_train_steps:
     logging.warning(
       'warm_start is %d, and the run ends at step %d: its policy never learns from Q',
@@ -117,47 +124,32 @@ def train_eval_offline(
       total_train_steps,
     )
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
-
   with clock('compilation'):
     agent.compile(schedule.next_stop(0))
   if agent_name.startswith('brac'):
     for name in gin_config.idle_divergences():
       logging.warning('gin: %s is bound, but the divergence of this run does not use it', name)
-  settings = runs.Settings(
-    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
-    data=data_fingerprint,
-  )  # fmt: skip
 
   # The run: a new one, or one that goes on.
-  _lock = runs.lock(log_dir)
-  path = os.path.join(log_dir, 'agent')
-  if checkpoints.recover(path):
-    settings.check(path, allow_changed_config)
-    agent.restore(path)
-    logging.info('going on from step %d of %s', agent.step, path)
-  else:
-    results.check_not_lost(log_dir, path)
-  clone = os.path.join(log_dir, 'agent_behavior')
+  settings = runs.Settings(
+    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
+    data=content.fingerprint, evaluated=evaluator.names,
+  )  # fmt: skip
+  with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps) as run:
+    if run.resume(['agent']):
+      agent.restore(path)
+      logging.info('going on from step %d of %s', agent.step, path)
+    else:
+      run.check_not_lost('agent')
 
-  def write_progress() -> None:
-    with files.writing(log_dir):
-      results.write_progress(log_dir, agent.step, total_train_steps)
+    def save_clone() -> None:
+      if agent_name == 'bc':
+        clones.save(run.at('agent_behavior'), agent.policy, content)
 
-  def save(step: int) -> None:
-    if agent_name == 'bc':
-      checkpoints.save(clone, policy=agent.policy)
-    checkpoints.save(path, keep=True, **agent.state, settings=settings.variable)
-    write_progress()
+    def save(step: int) -> None:
+      save_clone()
+      run.save('agent', keep=True, **agent.state)
 
-  if agent.step >= total_train_steps:
-    if agent_name == 'bc' and not checkpoints.recover(clone, needed=False):
-      checkpoints.save(clone, policy=agent.policy)
-    write_progress()
-    logging.info('the run has %d steps already: there is nothing to do', agent.step)
-    return
-  logging.info('%d transitions from %s', data.size, data_file)
-  record = runs.Record(log_dir, evaluator.names, agent.step)
-  write_progress()
-  runs.write_config(log_dir)
-
-  train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save)
+    if agent.step >= total_train_steps and not run.has('agent_behavior'):
+      save_clone()
+    train(f'{agent_name} {env_name}', agent, schedule, evaluator, run, clock, save)

@@ -48,8 +48,6 @@ def main() -> None:
     FLAGS.data_file_name,
   )
   _check_there_is(data_file)
-  if agent_name == 'brac_primal':
-    clones.bind(log_dir, clones.places(root_dir, data, sub_dir, FLAGS.seed), _clone_command())
   train_eval_offline.train_eval_offline(
     log_dir=log_dir,
     data_file=data_file,
@@ -60,6 +58,9 @@ def main() -> None:
     n_eval_episodes=FLAGS.n_eval_episodes,
     seed=FLAGS.seed,
     allow_changed_config=FLAGS.allow_changed_config,
+    clone_search=clones.Search(
+      clones.places(root_dir, data, sub_dir, FLAGS.seed), _clone_command()
+    ),
   )
 
 

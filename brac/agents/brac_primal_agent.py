@@ -72,9 +72,7 @@ class Agent(BRAC):
         f'then give its agent_behavior by --gin_bindings="{name}behavior_ckpt_file=\'...\'"'
       )
     self.behavior_ckpt_file = behavior_ckpt_file
-    self.b = policy_loader.load_actor(
-      behavior_ckpt_file, self.n_states, self.box, 'behavior policy'
-    )
+    self.b = policy_loader.load_clone(behavior_ckpt_file, self.n_states, self.box)
     self.saved._b_net = self.b
 
   def divergence(self, s: tf.Tensor, pi: TanhNormal, a_b: tf.Tensor, rng: Rng) -> tf.Tensor:
