@@ -99,8 +99,11 @@ def collect(
       if saved:
         collection.state, saved = saved, None
       else:
-        evaluator = rollouts.Evaluator(env_name, {'main': policies[k]}, n_eval_episodes, part_seed)
-        with contextlib.suppress(runs.Interrupted), clock('evaluation'):
+        policy = {'main': policies[k]}
+        evaluator = rollouts.Evaluator(
+          env_name, policy, n_eval_episodes, part_seed, runs.stop_requested
+        )
+        with contextlib.suppress(rollouts.Interrupted), clock('evaluation'):
           returns = evaluate(evaluator, 0).get('main')
           known = 'unknown' if returns is None else f'{returns.mean():.1f} ± {returns.std():.1f}'
           progress.say(f'{parts[k].name}: {len(stretch.reward)} transitions; return {known}')
@@ -108,7 +111,7 @@ def collect(
       while more:
         if runs.stop_requested() or time.monotonic() - saved_at > 60 * save_minutes:
           with clock('saving'):
-            state = tf.Variable(pickle.dumps((k, _state(collection))))
+            state = tf.Variable(pickle.dumps((k, collection.state)))
             run.save('data_unfinished', keep=True, data=Dataset(rows), collection=state)
           saved_at = time.monotonic()
         if runs.stop_requested():
@@ -127,19 +130,10 @@ def collect(
     logging.info('%d transitions are at %s; %s', n_samples, path, clock)
 
 
-def _state(collection: rollouts.Collection) -> Optional[bytes]:
-  """That of a collection; None where its environments cannot be saved: its part begins again."""
-  try:
-    return collection.state
-  except UserError as error:
-    logging.warning('%s; a collection that is stopped collects what this policy did again', error)
-    return None
-
-
 def _without_path(part: data_config.Part) -> data_config.Part:
   """A part of a data config as it stays where a tree is moved; the policies have fingerprints."""
-  ptype, _, wrapper, units = part.policy_cfg
-  return part._replace(policy_cfg=[ptype, '', wrapper, units])
+  ptype, path, *rest = part.policy_cfg
+  return part._replace(policy_cfg=[ptype, '' if ptype == 'load' else path, *rest])
 
 
 def _fingerprint(policy: Policy) -> str:

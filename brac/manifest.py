@@ -41,9 +41,9 @@ _EPISODES, _SEED = 20, 0
 _ABOUT = (
   f'Returns are the mean and the standard deviation (of the population) over {_EPISODES} episodes, '
   f'evaluation seed {_SEED}: of the mode of the policy, as evaluations are, and of samples of it, '
-  'as data are collected. `python -m brac.manifest` checks all of this. The origin of a clone is the '
-  'fingerprint of the data that it was cloned from, and the mean of its log b(a|s) on them; where '
-  'there is no fingerprint, on 20,000 transitions that were collected in the same way.'
+  'as data are collected. `python -m brac.manifest` checks all of this. The origin of a clone is '
+  'the fingerprint of the data that it was cloned from, and the mean of its log b(a|s) on them; '
+  'where there is no fingerprint, on 20,000 transitions that were collected in the same way.'
 )
 # What the published files hold; the optimisers and the seed of a run are not among it.
 _KEPT = {

@@ -13,6 +13,14 @@ from brac.policies import Policy, RandomPolicy
 from brac.rng import Rng
 
 
+class Interrupted(Exception):
+  """A rollout was asked to stop where there is nothing of it to keep."""
+
+
+def never() -> bool:
+  return False
+
+
 def compiled(policies: Sequence[Policy], n: int, seed: int, stream: int) -> Callable:
   """`(states [kn, S], step) -> actions [kn, A]` of k policies, as one compiled call on arrays.
 
@@ -143,25 +151,40 @@ class Evaluator:
     n_steps: how many steps the last evaluation took.
   """
 
-  def __init__(self, env_name: str, policies: Dict[str, Policy], n_episodes: int, seed: int):
-    """Takes the policies by their names."""
+  def __init__(
+    self,
+    env_name: str,
+    policies: Dict[str, Policy],
+    n_episodes: int,
+    seed: int,
+    stop_requested: Callable[[], bool] = never,
+  ):
+    """Takes the policies by their names; without episodes there are no environments either.
+
+    Args:
+      env_name: the environment.
+      policies: by their names.
+      n_episodes: of each policy.
+      seed: of all that is drawn.
+      stop_requested: is asked before each step whether `run` is to give up.
+    """
     self.names, self.n_steps = list(policies), 0
     self._env_name, self._n, self._seed = env_name, n_episodes, seed
+    self._stop_requested = stop_requested
     if n_episodes:
       self._act = compiled(list(policies.values()), n_episodes, seed, rng.EVALUATE)
 
-  def run(self, step: int, before_step: Callable[[], None] = lambda: None) -> Dict[str, np.ndarray]:
+  def run(self, step: int) -> Dict[str, np.ndarray]:
     """The returns `[n_episodes]` of fresh episodes by policy, which all have the same start states.
 
-    Equal seeds and steps (of the training) give equal ones. With 0 episodes there are none, and no
-    environment is made.
+    Equal seeds and steps (of the training) give equal ones.
 
-    Args:
-      step: of the training.
-      before_step: called before each step of the environments; what it raises ends the evaluation.
+    Raises:
+      UserError: an environment failed.
+      Interrupted: `stop_requested` said so.
     """
     if not self._n:
-      return {}
+      return {name: np.zeros(0) for name in self.names}
     # Equal seeds give the policies equal starts.
     seeds = environments.row_seeds(seed_of(self._seed, rng.EVALUATE, step), self._n)
     n = self._n * len(self.names)
@@ -169,7 +192,8 @@ class Evaluator:
     rollout = Rollout(env, self._act)
     returns, active, self.n_steps = np.zeros(n), np.ones(n, bool), 0
     while active.any():
-      before_step()
+      if self._stop_requested():
+        raise Interrupted
       steps = rollout.advance(active)
       returns[steps.rows] += steps.reward
       active[steps.rows] = steps.end == GOES_ON

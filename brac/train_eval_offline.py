@@ -123,7 +123,7 @@ def train_eval_offline(
       agent.warm_start,
       total_train_steps,
     )
-  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
+  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
   with clock('compilation'):
     agent.compile(schedule.next_stop(0))
   if agent_name.startswith('brac'):

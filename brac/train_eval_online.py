@@ -106,7 +106,7 @@ def train_eval_online(
   )
   acting = agent.acting_policy()
   agent.before_step = lambda draws: rollout.advance(acting, draws)
-  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
+  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
   with clock('compilation'):
     agent.compile(schedule.next_stop(0))
 

@@ -11,7 +11,7 @@ from absl import logging
 from brac import runs
 from brac.agents.agent import Agent
 from brac.errors import UserError, check_number, check_whole
-from brac.rollouts import Evaluator
+from brac.rollouts import Evaluator, Interrupted
 
 # The multipliers that updates train, by the names of the updates.
 _TRAINED = {'a': 'alpha', 'ae': 'alpha_entropy'}
@@ -120,7 +120,7 @@ def train(
       ):
         save_now()
     if owes_evaluation and not runs.stop_requested():
-      with contextlib.suppress(runs.Interrupted):
+      with contextlib.suppress(Interrupted):
         with clock('evaluation'):
           returns = evaluate(evaluator, step)
         owes_evaluation = False
@@ -146,21 +146,16 @@ def _steps_in_a_look(steps_per_second: float) -> int:
 
 
 def evaluate(evaluator: Evaluator, step: int) -> dict[str, np.ndarray]:
-  """The returns of an evaluation by policy; none where it failed, which costs no more than them.
+  """The returns of an evaluation by policy; none where an environment failed, which is said.
 
   Raises:
-    runs.Interrupted: somebody asked the program to stop.
+    Interrupted: somebody asked the program to stop.
   """
   try:
-    return evaluator.run(step, runs.check_stop)
-  except runs.Interrupted:
-    raise
-  except Exception as error:  # of somebody's environment: it may be any
-    what = str(error).strip().splitlines()
+    return {name: values for name, values in evaluator.run(step).items() if values.size}
+  except UserError as error:
     logging.warning(
-      'step %d could not be evaluated: %s; --n_eval_episodes=0 trains without',
-      step,
-      what[0] if isinstance(error, UserError) else f'{type(error).__name__}: {" ".join(what[:1])}',
+      'step %d could not be evaluated: %s; --n_eval_episodes=0 trains without', step, error
     )
     return {}
 

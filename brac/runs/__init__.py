@@ -6,18 +6,15 @@ from brac.runs.record import Record
 from brac.runs.settings import Settings, kept_settings, version
 from brac.runs.terminal import (
   Clock,
-  Interrupted,
   Progress,
   Stopped,
   catch_stops,
-  check_stop,
   stop,
   stop_requested,
 )
 
 __all__ = [
   'Clock',
-  'Interrupted',
   'Lock',
   'Progress',
   'Record',
@@ -25,7 +22,6 @@ __all__ = [
   'Settings',
   'Stopped',
   'catch_stops',
-  'check_stop',
   'kept_settings',
   'stop',
   'stop_requested',

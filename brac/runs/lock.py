@@ -39,15 +39,14 @@ class Lock:
         raise
 
   def _take(self) -> None:
-    for kind in (fcntl.flock, fcntl.lockf):
+    for kind, instead in (('flock', 'lockf is asked'), ('lockf', 'processes are known by name')):
       try:
-        return kind(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return getattr(fcntl, kind)(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
         self._handle.seek(0)
         raise self._in_use(self._handle.read().decode().strip()) from None
       except OSError as error:
-        instead = 'POSIX locks are taken' if kind is fcntl.flock else 'processes are told by name'
-        files.cannot(error, f'lock by {kind.__name__}', instead)
+        files.cannot(error, f'lock by {kind}', instead)
     self._take_by_name()
 
   def _take_by_name(self) -> None:

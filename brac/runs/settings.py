@@ -32,6 +32,7 @@ class Rule(enum.Enum):
 RULES = (
   # The code and what it stands on: the algorithm is the same.
   (r'version|Python|tensorflow|numpy|gym|mujoco', Rule.WARNED),
+  (r'\w+', Rule.FREE),  # gin's macros, whose values stand where they are used
   # The environment variables that change last bits, as `$NAME`.
   (r'\$\w+', Rule.WARNED),
   # Flags, and what they stand for: `--evaluated` is the names of the policies that are evaluated,
@@ -102,7 +103,7 @@ class Settings:
       return None
     for name in sorted(then.keys() | now.keys()):
       was, is_now, rule = then.get(name), now.get(name), _rule(name)
-      if rule is Rule.FREE or name == _HISTORY or _plain(was) == _plain(is_now):
+      if rule is Rule.FREE or _plain(was) == _plain(is_now):
         continue
       if was is None and not _is_gins(name):
         continue  # it was saved by a version that did not keep it

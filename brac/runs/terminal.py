@@ -22,10 +22,6 @@ class Stopped(Exception):
     self.exit_status = 128 + signal_number
 
 
-class Interrupted(Exception):
-  """A rollout was left because somebody asked the program to stop."""
-
-
 _stop_signals: list[int] = []
 
 
@@ -50,16 +46,6 @@ def catch_stops() -> None:
 
 def stop_requested() -> bool:
   return bool(_stop_signals)
-
-
-def check_stop() -> None:
-  """For the inside of a rollout, which can be left at any step.
-
-  Raises:
-    Interrupted: somebody asked the program to stop.
-  """
-  if _stop_signals:
-    raise Interrupted
 
 
 def stop(what: str) -> NoReturn:
