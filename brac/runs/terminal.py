@@ -29,8 +29,8 @@ def catch_stops() -> None:
   """From now on signals wait until the program asks for them.
 
   A second Ctrl-C or SIGTERM after a first one does not. The others come in twos by themselves (a
-  terminal that closes, a limit of processor time) or as a warning of a SIGTERM to come. What was
-  ignored, as by nohup, stays so.
+  terminal that closes, a limit of processor time) or as a warning of a SIGTERM to come. Where nohup
+  has the closing of the terminal ignored, it stays so.
   """
   impatient = (signal.SIGINT, signal.SIGTERM)
 
@@ -40,8 +40,9 @@ def catch_stops() -> None:
     _stop_signals.append(signal_number)
 
   for name in _SIGNALS:
-    if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
-      signal.signal(getattr(signal, name), note)
+    number = getattr(signal, name)
+    if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+      signal.signal(number, note)
 
 
 def stop_requested() -> bool:
