@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional
 
 from absl import flags
 
@@ -41,7 +41,9 @@ _EPISODES, _SEED = 20, 0
 _ABOUT = (
   f'Returns are the mean and the standard deviation (of the population) over {_EPISODES} episodes, '
   f'evaluation seed {_SEED}: of the mode of the policy, as evaluations are, and of samples of it, '
-  'as data are collected. `python -m brac.manifest` checks all of this.'
+  'as data are collected. `python -m brac.manifest` checks all of this. The origin of a clone is '
+  'the fingerprint of the data that it was cloned from, and the mean of its log b(a|s) on them; '
+  'where there is no fingerprint, on 20,000 transitions that were collected in the same way.'
 )
 # What the published files hold; the optimisers and the seed of a run are not among it.
 _KEPT = {
@@ -58,6 +60,7 @@ class Entry(NamedTuple):
   seed: int
   returns: Dict[str, Dict[str, float]]  # 'mode' and 'sample', each with a 'mean' and a 'std'
   sha256: Dict[str, str]  # by the name of the file in the policy's folder
+  origin: Optional[Dict[str, object]] = None  # of a clone: see `clones.Origin`
 
 
 def read(root: str) -> Dict[str, Entry]:
@@ -83,7 +86,10 @@ def read(root: str) -> Dict[str, Entry]:
 
 def write(root: str, entries: Dict[str, Entry]) -> None:
   path = os.path.join(root, MANIFEST)
-  policies = {place: entries[place]._asdict() for place in sorted(entries)}
+  policies = {
+    place: {k: v for k, v in entries[place]._asdict().items() if v is not None}
+    for place in sorted(entries)
+  }
   files.write_text(path, json.dumps({'about': _ABOUT, 'policies': policies}, indent=2) + '\n')
 
 
@@ -224,7 +230,7 @@ def ship(source: str, root: str, command: str, commit: str) -> None:
   Raises:
     UserError: it is there already, does not load, or was not made as the command says.
   """
-  from brac import checkpoints
+  from brac import checkpoints, clones
 
   entries, place = read(root), place_of(source, root)
   path, name = os.path.join(root, place), os.path.basename(place)
@@ -256,7 +262,8 @@ def ship(source: str, root: str, command: str, commit: str) -> None:
     if is_results or re.fullmatch(re.escape(name) + r'\.(index|data-\d{5}-of-\d{5})', file):
       names.append(file)
   sha256 = {file: _sha256(os.path.join(folder, file)) for file in names}
-  write(root, {**entries, place: Entry(command, commit, seed, returns, sha256)})
+  origin = clones.origin(source)._asdict() if name == 'agent_behavior' else None
+  write(root, {**entries, place: Entry(command, commit, seed, returns, sha256, origin)})
   print(f'{path}: {_returns(returns)}')
 
 

@@ -22,11 +22,14 @@ import sys
 from collections.abc import Callable
 from typing import Optional, Sequence
 
+import tensorflow as tf
+
 from brac import checkpoints, policies
 from brac.errors import UserError, blaming
 from brac.networks import Actor, Box
 from brac.rng import INIT, Rng
 
+KEPT_CLONE = 'agent/_b_net'  # the key of the clone in a save of an agent that has one
 PTYPES = ('randwalk', 'randinit', 'load', 'python')
 WRAPPERS = {
   'none': 0,
@@ -37,23 +40,30 @@ WRAPPERS = {
 
 
 def load_actor(
-  path: str, n_states: int, box: Box, what: str, units: Optional[Sequence[int]] = None
+  path: str,
+  n_states: int,
+  box: Box,
+  what: str,
+  units: Optional[Sequence[int]] = None,
+  keys: Sequence[str] = ('policy',),
 ) -> Actor:
-  """The actor that a checkpoint holds under `policy`, of the sizes that it has there.
+  """The actor that a checkpoint holds under the first of `keys` that it has, of its sizes there.
 
   Raises:
     UserError: there is none, it is not for such states and actions, or not of the units asked for.
   """
   if not isinstance(path, str) or not path:
     raise UserError(f'the {what} is the path of a checkpoint, not {path!r}')
-  path = _expanded(path)
-  layers = checkpoints.Reader(path, what).layers('policy/_layers')
+  path = expanded(path)
+  reader = checkpoints.Reader(path, what)
+  key = next((key for key in keys if reader.layers(f'{key}/_layers')), keys[-1])
+  layers = reader.layers(f'{key}/_layers')
   if not layers:
-    raise UserError(f'{what} {path} holds no policy: it has no policy/_layers/0/kernel')
+    raise UserError(f'{what} {path} holds no policy: it has no {key}/_layers/0/kernel')
   for i, kernel in enumerate(layers):
     if len(kernel) != 2:
       raise UserError(
-        f'{what} {path} is no policy of dense layers: its policy/_layers/{i}/kernel is {kernel}'
+        f'{what} {path} is no policy of dense layers: its {key}/_layers/{i}/kernel is {kernel}'
       )
   there = (layers[0][0], *(n_out for _, n_out in layers))
   units = [n_out for _, n_out in layers[:-1]] if units is None else units
@@ -64,11 +74,26 @@ def load_actor(
       '(states, hidden units, twice the actions)'
     )
   actor = Actor(n_states, units, box, Rng(0, INIT))
-  checkpoints.restore(path, what, policy=actor)
+  name, *below = key.split('/')
+  holder = actor
+  for child in reversed(below):
+    holder, held = tf.Module(), holder
+    setattr(holder, child, held)
+  checkpoints.restore(path, what, **{name: holder})
   return actor
 
 
-def _expanded(path: str) -> str:
+def load_clone(path: str, n_states: int, box: Box) -> Actor:
+  """The clone of the behavior policy at a path, which may also be a save of an agent that has one.
+
+  Raises:
+    UserError: see `load_actor`.
+  """
+  return load_actor(path, n_states, box, 'behavior policy', keys=(KEPT_CLONE, 'policy'))
+
+
+def expanded(path: str) -> str:
+  """A path with what `~` and `$HOME` in it stand for."""
   return os.path.expandvars(os.path.expanduser(path))
 
 
@@ -118,7 +143,7 @@ def load_policy(
     try:
       actor = load_actor(path, n_states, box, 'policy', units)
     except UserError as error:
-      if checkpoints.exists(_expanded(path)):
+      if checkpoints.exists(expanded(path)):
         raise
       raise UserError(
         f'{error}; brac.train_online makes policies, and --policy_root_dir says where they are'

@@ -29,7 +29,11 @@ def define_run_flags() -> None:
     'seed', 0, 'Seeds everything that draws a random number.', lower_bound=0, upper_bound=MAX_SEED
   )
   flags.DEFINE_integer(
-    'n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1, upper_bound=10**6
+    'n_eval_episodes',
+    20,
+    'Episodes of an evaluation; 0: there is none.',
+    lower_bound=0,
+    upper_bound=10**6,
   )
   flags.DEFINE_multi_string(
     'gin_file',

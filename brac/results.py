@@ -171,19 +171,24 @@ def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
     steps, returns = read_results(os.path.join(folder, RESULTS))
   except ValueError as error:
     return run._replace(fault=str(error))
-  run = run._replace(steps=steps, returns=returns)
   last = steps[-1] if steps else 0
+  # An evaluation that failed, or was not wanted, has a row without returns.
+  there = [k for k in range(len(steps)) if not all(math.isnan(x[k]) for x in returns.values())]
+  returns = {name: tuple(values[k] for k in there) for name, values in returns.items()}
+  run = run._replace(steps=tuple(steps[k] for k in there), returns=returns)
   if progress is None:
-    return run._replace(step=last, told=False, fault='' if steps else 'it has no evaluation')
+    return run._replace(step=last, told=False, fault='' if there else 'it has no evaluation')
   run = run._replace(step=progress[0], total=progress[1])
   if run.step >= run.total > last:
     # The last step is always evaluated.
     return run._replace(fault=f'results.csv ends at step {last}, the run at {run.step}')
+  if run.step >= run.total and not there:
+    return run._replace(fault='it has no evaluation')
   return run
 
 
 def read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...]]]:
-  """The steps of a `results.csv`, and the returns by policy.
+  """The steps of a `results.csv`, and the returns by policy, NaN for an empty cell.
 
   Raises:
     ValueError: it is none; the message says why.
@@ -207,8 +212,10 @@ def read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...
   for k, line in enumerate(lines[1:], 2):
     try:
       step, *values = line.split(',')
-      row = [int(step), *map(float, values)]
-      readable = len(row) == len(header) and all(map(math.isfinite, row))
+      row = [int(step), *(float(value) if value else math.nan for value in values)]
+      readable = len(row) == len(header) and all(
+        math.isfinite(x) for x, value in zip(row, line.split(',')) if value
+      )
     except (ValueError, OverflowError):
       readable = False
     if not readable:

@@ -1,13 +1,15 @@
 """The offline experiment: an agent trained on a stored dataset, evaluated in its environment."""
 
 import os
+from typing import Optional
 
 import gin
 from absl import logging
 
-from brac import agents, checkpoints, clones, dataset, environments, files, operative, results, runs
+from brac import agents, clones, dataset, environments, operative, runs
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
+from brac.networks import Box
 from brac.rollouts import Evaluator
 from brac.training import Schedule, train
 
@@ -16,7 +18,7 @@ from brac.training import Schedule, train
 @gin.configurable(
   denylist=[
     'log_dir', 'data_file', 'env_name', 'n_train', 'total_train_steps', 'n_eval_episodes', 'seed',
-    'allow_changed_config',
+    'allow_changed_config', 'clone_search',
   ]
 )  # fmt: skip
 def train_eval_offline(
@@ -29,6 +31,7 @@ def train_eval_offline(
   n_eval_episodes: int,
   seed: int,
   allow_changed_config: bool = False,
+  clone_search: Optional[clones.Search] = None,
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,
   out_of_box_actions: str = 'count',
@@ -47,7 +50,9 @@ def train_eval_offline(
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
-  The first block of arguments are the program's flags. Of the rest, which gin binds:
+  The first block of arguments are the program's flags, and where an agent that needs a clone of the
+  behavior policy looks for it; a preset, a gin file, may bind `agent_name`. Of the rest, which gin
+  binds:
 
   Args:
     agent_name: the algorithm; a gin file that binds it is a preset, and names the run.
@@ -91,11 +96,18 @@ def train_eval_offline(
     rows = dataset.first(
       rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
-    data, data_fingerprint = Dataset(rows), dataset.fingerprint(rows)
+    data, content = Dataset(rows), clones.Data.of(rows)
     del rows
+  logging.info('%d transitions from %s', data.size, data_file)
 
   # The agent.
-  agent = agents.load(agent_name)(
+  path = os.path.join(log_dir, 'agent')
+  agent_class = agents.load(agent_name)
+  if agent_class.CLONE:
+    n_states, box = int(env.observation_spec.shape[0]), Box.of(env.action_spec)
+    parameter = f'{agent_class.name}.{agent_class.CLONE.parameter}'
+    clones.bind(parameter, n_states, box, [path], clone_search, content)
+  agent = agent_class(
     observation_spec=env.observation_spec,
     action_spec=env.action_spec,
     data=data,
@@ -108,53 +120,34 @@ def train_eval_offline(
     update_rate=update_rate,
     discount=discount,
   )
-  if agent.CLONE:
-    clones.warn_of_other_data(getattr(agent, agent.CLONE.parameter), data_fingerprint)
   for remark in agent.remarks(total_train_steps):
     logging.warning('%s', remark)
-  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
-
+  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
   with clock('compilation'):
     agent.loop.compile(schedule.next_stop(0))
   operative.warn_of_unused()
-  settings = runs.Settings(
-    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
-    data=data_fingerprint,
-  )  # fmt: skip
 
   # The run: a new one, or one that goes on.
-  _lock = runs.lock(log_dir)
-  path = os.path.join(log_dir, 'agent')
-  if checkpoints.recover(path):
-    settings.check(path, allow_changed_config)
-    agent.restore(path)
-    logging.info('going on from step %d of %s', agent.step, path)
-  else:
-    results.check_not_lost(log_dir, path)
+  settings = runs.Settings(
+    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
+    data=content.fingerprint, evaluated=evaluator.names,
+  )  # fmt: skip
+  with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps) as run:
+    if run.resume(['agent']):
+      agent.restore(path)
+      logging.info('going on from step %d of %s', agent.step, path)
+    else:
+      run.check_not_lost('agent')
 
-  def leave(only_missing: bool = False) -> None:
-    for name, objects in agent.leaves().items():
-      place = os.path.join(log_dir, name)
-      if not only_missing or not checkpoints.recover(place, needed=False):
-        checkpoints.save(place, **objects)
+    def leave(only_missing: bool = False) -> None:
+      for name, objects in agent.leaves().items():
+        if not only_missing or not run.has(name):
+          clones.save(run.at(name), content, **objects)
 
-  def write_progress() -> None:
-    with files.writing(log_dir):
-      results.write_progress(log_dir, agent.step, total_train_steps)
+    def save(step: int) -> None:
+      leave()
+      run.save('agent', keep=True, **agent.state)
 
-  def save(step: int) -> None:
-    leave()
-    checkpoints.save(path, keep=True, **agent.state, settings=settings.variable)
-    write_progress()
-
-  if agent.step >= total_train_steps:
-    leave(only_missing=True)
-    write_progress()
-    logging.info('the run has %d steps already: there is nothing to do', agent.step)
-    return
-  logging.info('%d transitions from %s', data.size, data_file)
-  record = runs.Record(log_dir, evaluator.names, agent.step)
-  write_progress()
-  runs.write_config(log_dir)
-
-  train(f'{agent_name} {env_name}', agent.loop, schedule, evaluator, record, clock, save)
+    if agent.step >= total_train_steps:
+      leave(only_missing=True)
+    train(f'{agent_name} {env_name}', agent.loop, schedule, evaluator, run, clock, save)

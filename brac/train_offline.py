@@ -46,11 +46,10 @@ def main(preset: gin_config.Preset) -> None:
     programs.folder(FLAGS.data_root_dir), env_data, FLAGS.data_sub_dir, FLAGS.data_file_name
   )
   _check_there_is(data_file)
-  agent = agents.load(agent_name)
-  if agent.CLONE:
-    places = clones.places(agent.CLONE.agent, root_dir, data, sub_dir, FLAGS.seed)
-    parameter = f'{agent.name}.{agent.CLONE.parameter}'
-    clones.bind(parameter, log_dir, places, _clone_command(agent.CLONE.agent))
+  clone, search = agents.load(agent_name).CLONE, None
+  if clone:
+    places = clones.places(clone.agent, root_dir, data, sub_dir, FLAGS.seed)
+    search = clones.Search(places, _clone_command(clone.agent))
   train_eval_offline.train_eval_offline(
     log_dir=log_dir,
     data_file=data_file,
@@ -61,6 +60,7 @@ def main(preset: gin_config.Preset) -> None:
     n_eval_episodes=FLAGS.n_eval_episodes,
     seed=FLAGS.seed,
     allow_changed_config=FLAGS.allow_changed_config,
+    clone_search=search,
   )
 
 

@@ -1,17 +1,15 @@
-"""The presets in configs/, and the clone that those of brac_primal find."""
+"""The presets in configs/."""
 
 import glob
 import os
 import re
-import shlex
 
 import gin
 import pytest
 
-from brac import checkpoints, clones, environments, gin_config, results, rng
+from brac import checkpoints, clones, environments, gin_config, rng
 from brac.data_config import project_folder
 from brac.dataset import Dataset, Transitions
-from brac.errors import UserError
 from brac.networks import Actor, Box
 from brac.policies import RandomPolicy
 from brac.rollouts import Collection
@@ -37,8 +35,6 @@ ROWS = {
     for form in ('vp', 'pr')
   },
 }
-PARAMETER = 'brac_primal_agent.Agent.behavior_ckpt_file'
-DATA = 'Pendulum-v1/d/n300'
 
 
 def path_of(name):
@@ -79,9 +75,6 @@ def test_a_preset_runs_and_has_every_parameter_that_its_run_uses(name, data_file
   own = {f'{agent_name}_agent.Agent.{key}': value for key, value in own.items()}
   assert own.items() <= preset.bound.items()
   assert preset.idle == ()
-  if agent_name == 'brac_primal':
-    clones.bind(PARAMETER, str(tmp_path / 'run'), [save_clone(tmp_path)], '')
-
   train_eval_offline(
     log_dir=str(tmp_path / 'run'),
     data_file=data_file,
@@ -90,6 +83,7 @@ def test_a_preset_runs_and_has_every_parameter_that_its_run_uses(name, data_file
     total_train_steps=3,
     n_eval_episodes=1,
     seed=0,
+    clone_search=clones.Search([save_clone(tmp_path)], ''),
   )
   used = {
     f'{gin.config._REGISTRY.minimal_selector(selector)}.{parameter}'
@@ -182,60 +176,3 @@ def test_each_value_has_its_unit(path):
   assert bound
   for k in bound:
     assert '  # ' in lines[k] or lines[k - 1].startswith('# '), lines[k]
-
-
-# --- The clone ------------------------------------------------------------------------------------
-
-
-def test_a_clone_is_taken_from_the_nearest_place(tmp_path):
-  root = tmp_path / 'learn'
-  paths = clones.places('bc', str(root), DATA, 'mine', 7)
-  shipped = project_folder('trained_policies')
-  assert paths == [
-    os.path.join(folder, DATA, 'bc', place, 'agent_behavior')
-    for folder in (str(root), shipped)
-    for place in ('mine/7', 'mine/0', '0/7', '0/0')
-  ]
-  for path in (paths[3], paths[2], paths[1], paths[0]):
-    save_clone(os.path.dirname(path))
-    gin.clear_config()
-    clones.bind(PARAMETER, str(tmp_path / 'run'), paths, '')
-    assert gin.query_parameter(PARAMETER) == path
-    with pytest.raises(RuntimeError):  # the lock on the configuration is back
-      gin.finalize()
-      gin.bind_parameter(PARAMETER, 'another')
-
-
-def test_a_shipped_clone_is_taken_where_the_user_has_none(tmp_path):
-  own, shipped = (str(tmp_path / name / 'agent_behavior') for name in ('own', 'shipped'))
-  save_clone(tmp_path / 'shipped')
-  clones.bind(PARAMETER, str(tmp_path / 'run'), [own, shipped], '')
-  assert gin.query_parameter(PARAMETER) == shipped
-
-
-def test_a_clone_that_is_half_trained_is_named(tmp_path, caplog):
-  for step, warned in ((2, True), (5, False)):
-    gin.clear_config()
-    caplog.clear()
-    results.write_progress(str(tmp_path), step, 5)
-    clones.bind(PARAMETER, str(tmp_path / 'run'), [save_clone(tmp_path)], '')
-    assert ('has not come to its end' in caplog.text) == warned
-
-
-def test_equal_places_are_looked_at_once(tmp_path):
-  paths = clones.places('bc', str(tmp_path), DATA, '0', 0)
-  assert len(paths) == len(set(paths)) == 2
-
-
-def test_a_clone_that_the_user_names_stays(tmp_path):
-  gin.bind_parameter(PARAMETER, 'mine')
-  clones.bind(PARAMETER, str(tmp_path), [save_clone(tmp_path)], '')
-  assert gin.query_parameter(PARAMETER) == 'mine'
-
-
-def test_without_a_clone_the_error_has_the_command(tmp_path):
-  command = shlex.join(['python', '-m', 'brac.train_offline', '--gin_file=bc.gin'])
-  with pytest.raises(UserError) as error:
-    clones.bind(PARAMETER, str(tmp_path), [str(tmp_path / 'a'), str(tmp_path / 'b')], command)
-  for text in (PARAMETER, str(tmp_path / 'a'), str(tmp_path / 'b'), command):
-    assert text in str(error.value)

@@ -44,9 +44,7 @@ class Agent(BRAC):
         f'--gin_bindings="{self.name}.behavior_ckpt_file=\'...\'"'
       )
     self.behavior_ckpt_file = behavior_ckpt_file
-    self.b = policy_loader.load_actor(
-      behavior_ckpt_file, self.n_states, self.box, 'behavior policy'
-    )
+    self.b = policy_loader.load_clone(behavior_ckpt_file, self.n_states, self.box)
     self.saved._b_net = self.b
 
   def divergence(self, s: tf.Tensor, pi: TanhNormal, a_b: tf.Tensor, draws: Rng) -> tf.Tensor:

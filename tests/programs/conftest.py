@@ -44,6 +44,11 @@ for line in sys.stdin:
 else:
   sys.exit()
 
+program, _, disk = program.partition('@')
+if disk:
+  sys.path.append(sys.argv[1])
+  import poor_disk
+  poor_disk.mount()
 os.chdir(folder)
 for fd, path in enumerate((os.devnull, out, err)):
   os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT if fd else os.O_RDONLY), fd)
@@ -106,11 +111,14 @@ class Run:
 
 @pytest.fixture(scope='session')
 def start(tmp_path_factory):
-  """`start(program, *args)` starts a program in a process of its own and returns its `Run`."""
+  """`start(program, *args)` starts a program in a process of its own and returns its `Run`.
+
+  `program@poor` starts it on a file system that cannot link, lock and sync folders.
+  """
   folder = tmp_path_factory.mktemp('runs')
   environment = {**os.environ, 'HOME': str(folder), 'TF_CPP_MIN_LOG_LEVEL': '3'}
   process = subprocess.Popen(
-    [sys.executable, '-c', _LAUNCHER],
+    [sys.executable, '-c', _LAUNCHER, os.path.dirname(os.path.dirname(__file__))],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     env=environment,

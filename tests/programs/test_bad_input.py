@@ -28,7 +28,7 @@ OFFLINE = [
   (['--total_train_steps=0'], ['total_train_steps']),
   (['--total_train_steps=1e6'], ['total_train_steps', '1e6']),
   (['--n_train=0'], ['n_train']),
-  (['--n_eval_episodes=0'], ['n_eval_episodes']),
+  (['--n_eval_episodes=-1'], ['n_eval_episodes']),
   # Environments and data.
   (['--env_name=Pendulun-v1'], ["unknown environment 'Pendulun-v1'", "'Pendulum-v1'"]),
   (['--env_name=CartPole-v1'], ['CartPole-v1', 'Discrete(2)', 'Box']),

@@ -79,7 +79,7 @@ def test_a_preset_names_the_run_and_finds_the_clone_that_it_keeps(finish, world,
     preset_args(world, root, 'kl_pr.gin', '--seed=3'),
   ]
   going_on, other = finish(*again)
-  assert f'the behavior policy is {clone}\n' in going_on.stderr
+  assert f'that the run was begun with, in {kl_vp}/agent\n' in going_on.stderr
   assert values(kl_vp / 'agent')['global_step'] == 4
   own = offline_dir(root, 'bc', seed=3) / 'agent_behavior'
   assert f'the behavior policy is {own}\n' in other.stderr
