@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from brac import agents, checkpoints, programs, rng
+from brac import agents, checkpoints, gin_config, programs, rng
 from brac.dataset import Dataset, Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
@@ -25,6 +25,7 @@ pytest.register_assert_rewrite('reading', 'small_world')
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'examples'))
 programs.quiet_imports()
 programs.set_up_tensorflow()
+gin_config.import_all()  # as a program does, so that any test may bind any parameter
 
 N_STATES, N_ROWS = 4, 40
 LOW, HIGH = [-1.0, -2.0, 0.0], [1.0, 3.0, 0.5]  # neither symmetric nor of unit size
