@@ -16,6 +16,7 @@ from brac.rng import Rng
 
 # Where an evaluation cuts the episodes of an environment that has no time limit.
 LONGEST_EPISODE = 10_000
+_AT_ONCE = 10  # steps of exploring between two looks at whether to stop
 
 
 class Interrupted(Exception):
@@ -109,8 +110,9 @@ class Rollout:
 def _warn_of_cut(env: environments.BatchEnvironment) -> None:
   if env.cut.size:
     logging.warning(
-      '%d of %d episodes cannot be taken up where they were saved (%s): they are cut off there, '
+      '%s: %d of the %d episodes that were under way cannot be taken up (%s): they are cut off, '
       'and new ones begin',
+      env.env_name,
       len(env.cut),
       env.n,
       env.why_cut,
@@ -308,7 +310,7 @@ class OnlineRollout:
       env_name: the environment.
       capacity: for how many transitions there is room in the data.
       seed: of all that is drawn.
-      stop_requested: is asked before each step whether `explore` is to return.
+      stop_requested: is asked every few steps whether `explore` is to return.
     """
     saves = environments.try_out(env_name, seed)
     self._env = environments.make_batch(env_name, 1, seed)
@@ -332,16 +334,14 @@ class OnlineRollout:
 
   def explore(self, n: int) -> None:
     """Adds n transitions of uniform actions to the data, or fewer where it is asked to stop."""
-    with numpy_calls.errors():
-      self._explore(tf.constant(self.n_explored + n, tf.int64))
+    end = self.n_explored + n
+    while self.n_explored < end and not self._stop_requested():
+      with numpy_calls.errors():
+        self._explore(tf.constant(min(end, self.n_explored + _AT_ONCE), tf.int64))
 
   @functools.cached_property
   def _explore(self) -> Callable:
     policy = RandomPolicy(self.observation_spec, self.action_spec)
-
-    def goes_on(i, n):
-      stop = numpy_calls.numpy_call(lambda: np.array(self._stop_requested()), [], tf.bool)
-      return tf.logical_and(i < n, tf.logical_not(tf.ensure_shape(stop, [])))
 
     def advance(i):
       self.advance(policy, Rng(self._seed, rng.EXPLORE, i + 1))
@@ -351,7 +351,7 @@ class OnlineRollout:
       first = self._n_explored.read_value()
       start = policy(self._s, Rng(self._seed, rng.EXPLORE))
       self._a.assign(tf.where(first == 0, start, self._a))
-      self._n_explored.assign(tf.while_loop(lambda i: goes_on(i, n), advance, [first])[0])
+      self._n_explored.assign(tf.while_loop(lambda i: i < n, advance, [first])[0])
 
     return tf.function(explore, autograph=False, input_signature=[tf.TensorSpec([], tf.int64)])
 

@@ -210,15 +210,15 @@ class EzNoisy(EzOwnGenerator):
 class Opens(Point):
   """Holds something until it is closed."""
 
-  opened = closed = 0
+  held = set()
 
   def __init__(self, fails=False):
     super().__init__()
-    Opens.opened += 1
+    Opens.held.add(id(self))
     self.fails = fails
 
   def close(self):
-    Opens.closed += 1
+    Opens.held.discard(id(self))
     if self.fails:
       raise RuntimeError('it is stuck')
 
@@ -227,7 +227,7 @@ class OpensThree(Opens):
   """There is room for no more."""
 
   def __init__(self):
-    if Opens.opened - Opens.closed >= 3:
+    if len(Opens.held) >= 3:
       raise MemoryError('no more than three')
     super().__init__()
 

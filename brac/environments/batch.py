@@ -23,7 +23,8 @@ class BatchEnvironment:
   closes itself.
 
   Attributes:
-    n: how many environments there are.
+    env_name: their id.
+    n: how many there are.
     observation_spec: of one observation, `[S]` float32.
     observation_dtype: the type of the numbers that the environment itself observes.
     action_spec: of one action, `[A]` float32, with a minimum and a maximum for each number, which
@@ -50,7 +51,7 @@ class BatchEnvironment:
     self.max_episode_steps = max_episode_steps
     self.saves, self.unsaved = True, ''
     self.cut, self.why_cut = np.zeros(0, np.int64), ''
-    self._env_name = env_name
+    self.env_name = env_name
     self._first_seeds = list(seeds)
     self._action_shape = action_space.shape
     self._counts = np.zeros([2, self.n], np.int64)
@@ -127,7 +128,7 @@ class BatchEnvironment:
     Raises:
       UserError: (when set) the state is of another batch.
     """
-    rows, self.unsaved = b'', '' if self.saves else 'it would not be as it was'
+    rows, self.unsaved = b'', '' if self.saves else 'it cannot be saved'
     if self.saves:
       try:
         once = pickle.dumps(self._get_rows())
@@ -162,7 +163,7 @@ class BatchEnvironment:
     return np.arange(self.n)[slice(None) if rows is None else rows]
 
   def _identity(self) -> str:
-    return f'{self.n} x {self._env_name} ({type(self).__name__})'
+    return f'{self.n} x {self.env_name} ({type(self).__name__})'
 
   # What a suite says.
 

@@ -69,7 +69,7 @@ class LoopBatch(BatchEnvironment):
     self._seeds: list[Optional[int]] = list(seeds)
     # An EzPickle pickles how it was made and not how it is. To save such a row is to note the
     # random state before its reset and the actions since, to restore it is to do the same again.
-    self._replays = hasattr(env.unwrapped, '_ezpickle_args')
+    self._replays = any(kind.__name__ == 'EzPickle' for kind in type(env.unwrapped).__mro__)
     self._episodes: list[Optional[_Episode]] = [None] * self.n
 
   # What a suite says.
@@ -89,7 +89,7 @@ class LoopBatch(BatchEnvironment):
 
   def _reset(self, rows):
     self._global.take()
-    with blaming(f'{self._env_name} cannot be reset'):
+    with blaming(f'{self.env_name} cannot be reset'):
       return self._checked([self._reset_row(row) for row in rows])
 
   def _reset_row(self, row: int) -> np.ndarray:
@@ -108,7 +108,7 @@ class LoopBatch(BatchEnvironment):
   def _step(self, actions, rows):
     self._global.take()
     observations, rewards, ends = [], [], []
-    with blaming(f'{self._env_name} cannot be stepped'):
+    with blaming(f'{self.env_name} cannot be stepped'):
       for row, action in zip(rows, actions.astype(self._action_dtype)):
         observation, reward, end = self._step_row(row, action)
         observations.append(observation)
@@ -145,7 +145,7 @@ class LoopBatch(BatchEnvironment):
     if self._replays:
       lost = [row for row, episode in enumerate(saved) if episode and not self._redo(row, episode)]
     else:
-      _close(self._env_name, self._envs, self._global)
+      _close(self.env_name, self._envs, self._global)
       self._envs[:] = saved
       self._global.take()
     self._global.states = global_states
@@ -208,7 +208,7 @@ def _close(env_name: str, envs: list[Any], generators: GlobalGenerators) -> None
   for env in envs:
     try:
       env.close()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
       logging.warning('%s cannot be closed: %s', env_name, first_line(error))
   envs.clear()
   generators.give_back()

@@ -17,7 +17,7 @@ from brac.errors import UserError
 class MujocoEnv(gym.Env):
   """One of the four tasks as a gym 0.23 environment: `gym.make('HalfCheetah-v2')`.
 
-  Has the attributes of gym's class of the same name, and draws pictures, but no window.
+  Has the attributes of gym's class of the same name, and draws pictures, but opens no window.
   Observations are float64. It can be pickled and copied.
   """
 

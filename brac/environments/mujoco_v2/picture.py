@@ -25,9 +25,7 @@ class Camera:
     self.size = width, height
     self._model = copy.copy(model)
     self._model.vis.global_.offwidth, self._model.vis.global_.offheight = self.size
-    with blaming(
-      'no picture can be drawn here; it takes libEGL, or libOSMesa and MUJOCO_GL=osmesa'
-    ):
+    with blaming('no picture can be drawn here, which takes libEGL or libOSMesa'):
       importlib.reload(mujoco.gl_context)  # which looked at MUJOCO_GL when it was imported
       self._renderer = mujoco.Renderer(self._model, height, width)
 
