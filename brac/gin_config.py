@@ -30,8 +30,6 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
   # Binding a name needs the module that has it.
   from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
 
-  for name in agents.AGENTS:
-    agents.load(name)
   config = gin.config._CONFIG
   preset.clear()
   files = [_gin_file(path) for path in gin_files]

@@ -23,7 +23,6 @@ from brac.agents import loop
 from brac.agents.agent import Agent
 from brac.errors import UserError
 from brac.rng import Rng
-from brac.tf_agents_bridge import BoundedTensorSpec
 
 EXAMPLE = 'td3_bc_agent:Agent'
 NAMES = (*agents.AGENTS, EXAMPLE)
