@@ -8,11 +8,14 @@ from typing import Callable, Iterable, NamedTuple
 import numpy as np
 from absl import logging
 
-from brac import runs
+from brac import agents, runs
 from brac.agents.agent import MAX_COUNT
 from brac.agents.loop import Loop
 from brac.errors import UserError, check_number, check_whole
 from brac.rollouts import Evaluator, Interrupted
+
+# Whoever has the experiments can bind the agents' parameters.
+agents.load_all()
 
 # The multipliers that updates train, by the names of the updates.
 _TRAINED = {'a': 'alpha', 'ae': 'alpha_entropy'}

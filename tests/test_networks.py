@@ -262,24 +262,26 @@ def test_a_frozen_ensemble_has_the_value_and_the_slopes_of_the_ensemble(λ, comp
     with tf.GradientTape() as tape:
       tape.watch([s, a])
       q = f(s, a)
-    return q, *tape.gradient(q, [s, a], output_gradients=tf.range(1.0, 11.0))
+    return q, *tape.gradient(q, [s, a], output_gradients=tf.range(1.0, 101.0))
 
   if compiled:
     slopes = tf.function(slopes, autograph=False)
-  s, a = tf.constant(random(10, 4)), tf.constant(random(10, 3, seed=1))
+  s, a = tf.constant(random(100, 4, scale=3)), tf.constant(random(100, 3, seed=1, scale=3))
+  for q in critics:  # so that each is the least somewhere
+    q._layers[-1].bias.assign([-tf.reduce_mean(q(s, a))])
   got = slopes(lambda s, a: frozen_ensemble(critics, s, a, λ), s, a)
   want = slopes(lambda s, a: ensemble([q(s, a) for q in critics], λ), s, a)
-  assert len({int(i) for i in tf.argmin([q(s, a) for q in critics], 0)}) == 3
+  assert len(set(np.argmin([q(s, a) for q in critics], 0))) == 3
   for x, y in zip(got, want):
-    assert np.abs(y).min() > 1e-4
-    np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
+    assert np.abs(y).max() > 1
 
 
 def test_a_frozen_ensemble_has_no_gradient_for_the_critics():
   critics, s = [Critic(4, 3, (8,), Rng(1))], tf.constant(random(10, 4))
   with tf.GradientTape() as tape:
     q = frozen_ensemble(critics, s, s[:, :3])
-  assert tape.gradient(q, critics[0].trainable_variables) == [None] * 4
+  assert set(tape.gradient(q, critics[0].trainable_variables)) == {None}
 
 
 def test_kernels_are_found_inside_of_a_name_scope(box):

@@ -49,6 +49,12 @@ def load(name: str, parameter: str = '--agent_name') -> type:
   return classes[class_name]
 
 
+def load_all() -> None:
+  """Imports every agent of the table, for gin to know its parameters."""
+  for name in AGENTS:
+    load(name)
+
+
 def folder(name: str) -> str:
   """What an agent's runs are kept under: its name, with a dot for the colon of one elsewhere."""
   return name.replace(':', '.')

@@ -63,7 +63,8 @@ def test_the_pipeline_of_the_seed_document(tmp_path):
   assert scalars(run / 'eval' / 'main') == [
     ('episode_mean', step, float(np.float32(mean))) for step, mean in rows
   ]
-  terms = 'q_loss q_norm r_mean dsc_mean q2_target_mean q1_target_mean p_loss p_norm a_loss alpha'
+  terms = 'q_loss q_norm r_mean dsc_mean q2_target_mean v2_target_mean q1_target_mean '
+  terms += 'p_loss p_norm a_loss alpha'
   assert tags(run / 'train') == set(terms.split())
   assert {step for _, step, _ in scalars(run / 'train')} == {15, 30, 45, 60, 75, 90}
   # A time limit does not cut the bootstrap, and a cheetah never falls.
