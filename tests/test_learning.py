@@ -1,16 +1,14 @@
 """The agents learn the right answer: trained for seconds on made data whose answer is known.
 
-Each world below is a handful of states with one action, in which the data's actions are those of a
-tanh-normal policy b that is known. What the best policy of the agents' class and its value are
-follows from quadrature over that one action. The tests train through the agents' public API, and
-compare.
+A world here is a few states with one action. The data's actions in each are those of a tanh-normal
+policy b that is known, so that the best policy of the agents' class, its value and its divergence
+follow by quadrature over that action. The tests train through the agents' public API and compare.
 
-The tolerances: what is compared is a mean over the second half of a training, in which the policy
-and the critics swing about their answers, by the learning rate and by the noise of the batches.
-Each tolerance is at least four times the largest deviation that three seeds had, or, where that
-would be narrower than what a change of the machine's arithmetic may do, wider. All are far from
-what a wrong loss gives: with a sign flipped, α or γ forgotten, or a network that is never trained
-or moved, the numbers are off by several tolerances.
+The tolerances: a training leaves the policy and the critics swinging about their answers, by the
+learning rate and by the noise of the batches, so what is compared is a mean over its second half.
+How far that is from the answer was measured with four seeds for each test. The tolerances are about
+twice the largest of these deviations or more, and a fraction of what is found where a loss has a
+wrong sign, α or γ is forgotten, or a network is not trained or not moved.
 """
 
 import functools
@@ -20,13 +18,12 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 import pytest
 import tensorflow as tf
-from tf_agents.specs import tensor_spec
 
-from brac import checkpoints
-from brac.agents import AGENTS
+from brac import agents, checkpoints
 from brac.dataset import Dataset, Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 GAMMA = 0.8  # 1 / (1 - γ) = 5 is near within a few hundred steps
 N_ROWS = 1024  # of data for each state
@@ -85,7 +82,7 @@ def best(objective: Callable[[Normal], np.ndarray]) -> Normal:
 
 
 class Grid:
-  """Two policies π and b on a grid, with the density of â, drawn uniformly between their actions."""
+  """Two policies π and b on a grid; with the density of â, uniformly between their actions."""
 
   def __init__(self, pi: Normal, b: Normal, half: float, n: int = 80):
     ends = np.array([normal.m + sign * 4 * normal.std for normal in (pi, b) for sign in (-1, 1)])
@@ -199,8 +196,8 @@ class World:
     """An agent of that name on the world's data; `rates`: of each of its optimisers."""
     n = len(self.states)
     given = dict(
-      observation_spec=tensor_spec.BoundedTensorSpec([n], tf.float32, 0, 1),
-      action_spec=tensor_spec.BoundedTensorSpec([1], tf.float32, -self.half, self.half),
+      observation_spec=BoundedTensorSpec([n], tf.float32, 0, 1),
+      action_spec=BoundedTensorSpec([1], tf.float32, -self.half, self.half),
       data=Dataset(self.rows),
       model_params=units if name == 'bc' else (units, 2),
       optimizers=tuple(('adam', rate) for rate in rates),
@@ -210,11 +207,12 @@ class World:
     )
     if name.startswith('brac'):
       given['warm_start'] = 0
-    if name == 'brac_primal':
-      given['behavior_ckpt_file'] = path = str(self.folder / 'agent_behavior')
+    made = agents.load(name)
+    if made.CLONE:
+      given[made.CLONE.parameter] = path = str(self.folder / 'agent_behavior')
       b = Actor(n, (n,), Box.of(given['action_spec']), Rng(0))
       checkpoints.save(path, policy=make_table(b, [state.b for state in self.states]))
-    return AGENTS[name](**{**given, **parameters})
+    return made(**{**given, **parameters})
 
   def at(self, i: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The data's states and actions in state i."""
@@ -246,7 +244,6 @@ def settle(an_agent, n_chunks: int, *numbers: Callable) -> list:
   return [np.mean(column, 0) for column in zip(*seen)]
 
 
-
 # What every agent with critics learns.
 
 ONE, MINUS_ONE, TWO, TWO_STEPS, TIME_LIMIT, GROWING, BEFORE_GROWING = range(7)
@@ -254,23 +251,25 @@ WIDE = Normal(0.0, np.log(0.8))  # about uniform over the box
 NARROW = Normal(-0.3, np.log(0.2))
 SLOPE = 4.0
 CHAIN = [
-  State(WIDE, lambda a: np.full_like(a, 1.0)),
-  State(WIDE, lambda a: np.full_like(a, -1.0)),
-  State(WIDE, lambda a: np.full_like(a, 2.0)),
+  State(WIDE, np.ones_like),
+  State(WIDE, lambda a: np.full_like(a, -1)),
+  State(WIDE, lambda a: np.full_like(a, 2)),
   State(WIDE, following=ONE),
-  State(WIDE, lambda a: np.full_like(a, 1.0), following=TIME_LIMIT),
+  State(WIDE, np.ones_like, following=TIME_LIMIT),
   State(NARROW, lambda a: SLOPE * a),
   State(WIDE, following=GROWING),
 ]
 PHI = 0.2  # how far bcq may move an action
-# α times the slope that D can have is above the reward's. That of mmd's kernel is about 2 / 20.
-AGENT_OF = {
+# A name, rates, parameters. Each α holds π, for α times the steepest that D can be is more than
+# `SLOPE`: a dual critic's slope is about 1, that of mmd with its kernel about 2 / 20. SAC's
+# temperature stays 1.
+CHAIN_AGENTS = {
   'sac': ('sac', (3e-3, 3e-3, NEVER), {}),
   'bcq': ('bcq', (3e-3,), dict(n_action_samples=4, model_params=(((32, 32),), 2, PHI))),
   'kl': ('brac_primal', (3e-3,), dict(alpha=10.0)),
   'mmd': ('brac_primal', (3e-3,), dict(alpha=100.0, divergence_name='mmd')),
   'kl dual': ('brac_dual', (3e-3,), dict(alpha=10.0, c_iter=1)),
-  'w': ('brac_dual', (3e-3,), dict(alpha=10.0, divergence_name='w', c_iter=1)),
+  'w': ('brac_dual', (3e-3,), dict(alpha=10.0, c_iter=1, divergence_name='w')),
 }
 
 
@@ -279,119 +278,138 @@ class Learned(NamedTuple):
 
   agent: object
   q: np.ndarray  # [S, k], of each critic
-  chosen: np.ndarray  # actions of the policy in the state where rewards grow, [N_ROWS]
-  data: np.ndarray  # the data's there, [N_ROWS]
+  chosen: np.ndarray  # the actions that its policy takes where rewards grow, [N_ROWS]
 
 
 @pytest.fixture(scope='module')
-def learned(tmp_path_factory):
-  """`learned(name)`: what the agent of that name learned, trained once for all tests."""
+def chain(tmp_path_factory):
+  return World(CHAIN, 1.0, tmp_path_factory.mktemp('chain'))
+
+
+@pytest.fixture(scope='module')
+def learned(chain):
+  """`learned(name)`: what that agent learned, trained once for all tests."""
 
   @functools.cache
   def train(name):
-    world = World(CHAIN, 1.0, tmp_path_factory.mktemp('chain'))
-    agent_name, rates, parameters = AGENT_OF[name]
-    if 'brac' in agent_name:
+    agent_name, rates, parameters = CHAIN_AGENTS[name]
+    if 'alpha' in parameters:
       parameters = dict(parameters, value_penalty=False)
-    an_agent = world.agent(agent_name, rates, **parameters)
-    s, a = world.at(GROWING)
+    an_agent = chain.agent(agent_name, rates, **parameters)
+    s, _ = chain.at(GROWING)
     q, chosen = settle(
       an_agent,
       18,
-      lambda x: [world.q(x, i) for i in range(len(CHAIN))],
-      lambda x: x.policies()['main'].act(s, Rng(0, step=x.step)),
+      lambda x: [chain.q(x, i) for i in range(len(CHAIN))],
+      lambda x: x.policies()['main'].act(s, Rng(0, step=x.step))[:, 0],
     )
-    return Learned(an_agent, q, chosen, np.array(a))
+    return Learned(an_agent, q, chosen)
 
   return train
 
 
-def most_entropy() -> float:
-  """The most that a policy can have in the box of the chain, which SAC is paid for (at τ = 1)."""
+@functools.cache
+def max_entropy() -> float:
+  """The most entropy that a policy has in the box of the chain, which SAC is paid for."""
   return entropy(best(lambda pi: entropy(pi, 1.0)), 1.0)
 
 
-@pytest.mark.parametrize('name', AGENT_OF)
+@pytest.mark.parametrize('name', CHAIN_AGENTS)
 @pytest.mark.parametrize('state, reward', [(ONE, 1.0), (MINUS_ONE, -1.0), (TWO, 2.0)])
 def test_before_a_terminal_q_is_the_reward(name, state, reward, learned):
-  np.testing.assert_allclose(learned(name).q[state], reward, atol=0.05)
+  np.testing.assert_allclose(learned(name).q[state], reward, atol=0.03)
 
 
-@pytest.mark.parametrize('name', AGENT_OF)
+@pytest.mark.parametrize('name', CHAIN_AGENTS)
 def test_two_steps_before_a_reward_q_is_gamma(name, learned):
-  bonus = most_entropy() if name == 'sac' else 0.0
-  np.testing.assert_allclose(learned(name).q[TWO_STEPS], GAMMA * (1 + bonus), atol=0.05)
+  bonus = max_entropy() if name == 'sac' else 0.0
+  np.testing.assert_allclose(learned(name).q[TWO_STEPS], GAMMA * (1 + bonus), atol=0.04)
 
 
-@pytest.mark.parametrize('name', AGENT_OF)
+@pytest.mark.parametrize('name', CHAIN_AGENTS)
 def test_at_a_time_limit_q_goes_on(name, learned):
-  bonus = most_entropy() if name == 'sac' else 0.0
+  bonus = max_entropy() if name == 'sac' else 0.0
   want = (1 + GAMMA * bonus) / (1 - GAMMA)
-  np.testing.assert_allclose(learned(name).q[TIME_LIMIT], want, rtol=0.05)
+  np.testing.assert_allclose(learned(name).q[TIME_LIMIT], want, rtol=0.03)
 
 
-@pytest.mark.parametrize('name', AGENT_OF)
-def test_where_rewards_grow_outside_the_data_all_but_sac_stay(name, learned):
-  _, _, chosen, data = learned(name)
-  print('away', name, (chosen.mean() - data.mean()) / data.std(), chosen.mean(), data.max())
+@pytest.mark.parametrize('name', CHAIN_AGENTS)
+def test_where_rewards_grow_outside_the_data_sac_leaves_and_the_others_stay(name, chain, learned):
+  _, a = chain.at(GROWING)
+  chosen = learned(name).chosen.mean()
   if name == 'sac':
-    assert chosen.mean() > data.max()
+    assert chosen > np.max(a)
   else:
-    assert abs(chosen.mean() - data.mean()) < 2 * data.std()
+    assert abs(chosen - np.mean(a)) < 2 * np.std(a)
 
 
-def test_bcq_moves_what_it_models_as_far_as_it_may(learned):
-  # Its VAE, in which a latent that says nothing is cheapest for data so narrow, gives their mean.
-  an_agent, q, chosen, data = learned('bcq')
-  m,l=an_agent.vae.encode(tf.one_hot([GROWING]*N_ROWS,len(CHAIN)),data)
-  print('vae',np.mean(m,0),np.std(m,0),np.mean(l,0))
-  a = data.mean() + PHI
-  print(chosen.mean(),a, q[BEFORE_GROWING],GAMMA*SLOPE*a)
-  np.testing.assert_allclose(chosen, a, atol=0.05)
-  np.testing.assert_allclose(q[BEFORE_GROWING], GAMMA * SLOPE * a, atol=0.2)
+def test_bcq_goes_as_far_from_its_model_of_the_data_as_it_may(chain, learned):
+  an_agent, q, chosen = learned('bcq')
+  s, a = chain.at(GROWING)
+  # The cheapest VAE of data so narrow: its latent says nothing, its action is their mean.
+  for numbers in an_agent.vae.encode(s, a):
+    np.testing.assert_allclose(numbers, 0, atol=0.2)
+  want = np.mean(a) + PHI
+  np.testing.assert_allclose(chosen, want, atol=0.08)
+  # Without Φ, as where its target network does not move, it would be 0.64 less.
+  np.testing.assert_allclose(q[BEFORE_GROWING], GAMMA * SLOPE * want, atol=0.25)
 
 
 # BRAC's closed form: `π(a) ∝ b(a) exp(Q(a) / α)`, or what in the policy's class comes nearest.
 
 LAST, BEFORE = 0, 1
 BEHAVIOR = Normal(-0.2, np.log(0.6))
-# So wide that no D here needs a critic steeper than the gradient penalty lets it be.
+# So wide that no D here needs a critic much steeper than the gradient penalty lets it be: solved
+# with the penalty for α = 0.3, the best policy is off by 0.0004 in m and 0.0017 in σ.
 HALF = 20.0
 ALPHAS = {'large': 5.0, 'middle': 1.0, 'small': 0.3}
 
 
 def hill(a):
-  """A reward with its best at 5, where few of the data's actions are."""
+  """A reward with its best at 10, where few of the data's actions are."""
   return -(((a - 10) / 12) ** 2)
+
+
+class Answer(NamedTuple):
+  """The policy that maximises `E[r] - α D + α_e E[-log π]`, and what it has of each."""
+
+  pi: Normal
+  reward: float
+  d: float
+  entropy: float
+
+
+def best_regularized(alpha: float, alpha_entropy: float = 0.0, reward: Callable = hill) -> Answer:
+  def parts(pi):
+    return expectation(reward, pi, HALF), kl(pi, BEHAVIOR), entropy(pi, HALF)
+
+  def objective(pi):
+    r, d, h = parts(pi)
+    return r - alpha * d + alpha_entropy * h
+
+  pi = best(objective)
+  return Answer(pi, *parts(pi))
 
 
 @pytest.fixture
 def one_step(tmp_path):
-  """A state with the hill's reward, terminal, and one that leads to it."""
+  """A terminal state with the hill's reward, and one with none that leads to it."""
   return World([State(BEHAVIOR, hill), State(BEHAVIOR, following=LAST)], HALF, tmp_path)
 
 
-def best_regularized(alpha, alpha_entropy=0.0, reward=hill):
-  """The policy that is the best of its class: its Normal, `E[r]`, D and entropy."""
-
-  def objective(pi):
-    d, h = kl(pi, BEHAVIOR), entropy(pi, HALF)
-    return expectation(reward, pi, HALF) - alpha * d + alpha_entropy * h
-
-  pi = best(objective)
-  return pi, expectation(reward, pi, HALF), kl(pi, BEHAVIOR), entropy(pi, HALF)
-
-
-RATES = {'brac_primal': (3e-3, 1e-3, 1e-2), 'brac_dual': (3e-3, 1e-3, 3e-3, 1e-2)}
-
-
 @pytest.mark.parametrize('size', ALPHAS)
-@pytest.mark.parametrize('name', RATES)
-def test_brac_finds_the_best_policy_of_its_closed_form(name, size, one_step):
-  # The penalty lowers the value of the state before, but not with value_penalty=False.
+@pytest.mark.parametrize(
+  'name, rates, parameters, tolerance',
+  [
+    # The policy and the critic of the dual chase each other.
+    ('brac_primal', (3e-3, 1e-3, NEVER), {}, 0.07),
+    ('brac_dual', (3e-3, 1e-3, 3e-3, NEVER), dict(c_iter=2), 0.1),
+  ],
+)
+def test_brac_finds_its_closed_form(name, rates, parameters, tolerance, size, one_step):
   alpha, penalized = ALPHAS[size], size != 'middle'
-  an_agent = one_step.agent(name, RATES[name], alpha=alpha, value_penalty=penalized)
-  import time; t=time.process_time()
+  want = best_regularized(alpha)
+  an_agent = one_step.agent(name, rates, alpha=alpha, value_penalty=penalized, **parameters)
   normals, d, q = settle(
     an_agent,
     22,
@@ -399,36 +417,49 @@ def test_brac_finds_the_best_policy_of_its_closed_form(name, size, one_step):
     lambda x: one_step.divergence(x, LAST),
     lambda x: one_step.q(x, BEFORE),
   )
-  pi, reward, want_d, _ = best_regularized(alpha)
-  print(name, size, time.process_time()-t, 'm,std', normals[LAST], (pi.m, pi.std), 'D', d, want_d, 'Q', q, GAMMA*(reward-alpha*want_d), GAMMA*reward, 'before', normals[BEFORE])
-  m, std = normals[LAST]
-  np.testing.assert_allclose(m, pi.m, atol=0.05)
-  np.testing.assert_allclose(std, pi.std, rtol=0.1)
-  np.testing.assert_allclose(d, want_d, rtol=0.1)
-  np.testing.assert_allclose(q, GAMMA * (reward - penalized * alpha * want_d), atol=0.05)
-  # There Q is the same for all actions, and D alone says what is best.
-  np.testing.assert_allclose(normals[BEFORE], [BEHAVIOR.m, BEHAVIOR.std], atol=0.05)
+  (m, std), (m_before, std_before) = normals
+  np.testing.assert_allclose(m, want.pi.m, atol=0.05)
+  np.testing.assert_allclose(std, want.pi.std, rtol=tolerance)
+  np.testing.assert_allclose(d, want.d, rtol=tolerance, atol=0.02)
+  # Where Q is the same for all actions, D alone says what is best.
+  np.testing.assert_allclose(m_before, BEHAVIOR.m, atol=0.05)
+  np.testing.assert_allclose(std_before, BEHAVIOR.std, rtol=0.15)
+  # α D is 0.2 to 0.5 there.
+  value = want.reward - penalized * alpha * want.d
+  np.testing.assert_allclose(q, GAMMA * value, atol=0.06)
 
 
 def test_brac_trains_its_multipliers_to_their_targets(one_step):
   alpha, alpha_entropy = 0.6, 0.3
-  pi, reward, d, h = best_regularized(alpha, alpha_entropy)
-  before, _, d_before, h_before = best_regularized(alpha, alpha_entropy, np.zeros_like)
+  want = best_regularized(alpha, alpha_entropy)
+  before = best_regularized(alpha, alpha_entropy, np.zeros_like)
   an_agent = one_step.agent(
     'brac_primal',
     (3e-3, 2e-3, 3e-3),
     alpha=0.9,
     train_alpha=True,
-    target_divergence=(d + d_before) / 2,
+    target_divergence=(want.d + before.d) / 2,  # the mean over the data's states
     alpha_entropy=0.5,
     train_alpha_entropy=True,
-    target_entropy=(h + h_before) / 2,
+    target_entropy=(want.entropy + before.entropy) / 2,
   )
-  got = settle(an_agent,30,one_step.normals,lambda x: one_step.divergence(x, LAST),lambda x: one_step.q(x, BEFORE), lambda x: [x.alpha,x.alpha_entropy])
-  print(got, pi.m,pi.std,before, d,h,GAMMA*(reward-alpha*d+alpha_entropy*h))
+  normals, d, q, multipliers = settle(
+    an_agent,
+    30,
+    one_step.normals,
+    lambda x: one_step.divergence(x, LAST),
+    lambda x: one_step.q(x, BEFORE),
+    lambda x: [x.alpha, x.alpha_entropy],
+  )
+  np.testing.assert_allclose(multipliers, [alpha, alpha_entropy], rtol=0.15)
+  np.testing.assert_allclose(normals[:, 0], [want.pi.m, before.pi.m], atol=0.05)
+  np.testing.assert_allclose(normals[:, 1], [want.pi.std, before.pi.std], rtol=0.07)
+  np.testing.assert_allclose(d, want.d, rtol=0.07)
+  value = want.reward - alpha * want.d + alpha_entropy * want.entropy
+  np.testing.assert_allclose(q, GAMMA * value, atol=0.1)
 
 
-# The other agents' closed forms.
+# The same of SAC and BC.
 
 
 def test_sac_trains_its_temperature_to_the_target_entropy(tmp_path):
@@ -440,42 +471,65 @@ def test_sac_trains_its_temperature_to_the_target_entropy(tmp_path):
   def best_soft(reward):
     return best(lambda pi: expectation(reward, pi, 1.0) + temperature * entropy(pi, 1.0))
 
-  world = World([State(WIDE, peak), State(WIDE, following=LAST)], 1.0, tmp_path)
   pi, before = best_soft(peak), best_soft(np.zeros_like)
-  h = entropy(pi, 1.0)
-  an_agent = world.agent('sac', (3e-3, 3e-3, 1e-2), target_entropy=(h + entropy(before, 1.0)) / 2)
-  import time; c=time.process_time()
-  normals, q, τ = settle(
+  world = World([State(WIDE, peak), State(WIDE, following=LAST)], 1.0, tmp_path)
+  target = (entropy(pi, 1.0) + entropy(before, 1.0)) / 2  # the mean over the data's states
+  an_agent = world.agent('sac', (3e-3, 3e-3, 1e-2), target_entropy=target)
+  (here, _), q, τ = settle(
     an_agent, 26, world.normals, lambda x: world.q(x, BEFORE), lambda x: x.temperature
   )
-  print(normals, q, τ, pi, pi.std, before, before.std, GAMMA*(expectation(peak,pi,1.0)+temperature*h),time.process_time()-c)
+  np.testing.assert_allclose(τ, temperature, rtol=0.2)
+  np.testing.assert_allclose(here[0], pi.m, atol=0.03)
+  np.testing.assert_allclose(here[1], pi.std, rtol=0.15)
+  value = expectation(peak, pi, 1.0) + temperature * entropy(pi, 1.0)
+  np.testing.assert_allclose(q, GAMMA * value, atol=0.05)
 
 
 def test_bc_finds_the_likeliest_policy_of_its_entropy(tmp_path):
   alpha_entropy = 0.3
-  world = World([State(BEHAVIOR)], 1.0, tmp_path)
   # Up to a constant `E_b[log π]` is -KL(b, π).
   pi = best(lambda pi: alpha_entropy * entropy(pi, 1.0) - kl(BEHAVIOR, pi))
-  an_agent = world.agent('bc', (3e-3, 1e-2), alpha_entropy=0.6, target_entropy=entropy(pi, 1.0))
-  normals, trained = settle(an_agent, 26, world.normals, lambda x: x.alpha_entropy)
-  print(normals, trained, pi, pi.std)
-  an_agent = world.agent('bc', (3e-3, 3e-3), alpha_entropy=0.0, train_alpha_entropy=False)
-  print(settle(an_agent,36,world.normals))
+  world = World([State(BEHAVIOR)], 1.0, tmp_path)
+  an_agent = world.agent('bc', (3e-3, 1e-2), alpha_entropy=0.5, target_entropy=entropy(pi, 1.0))
+  ((normal,),) = settle(an_agent, 40, world.normals)
+  np.testing.assert_allclose(normal, [pi.m, pi.std], atol=0.025)
 
 
-# The dual divergences of known policies.
+def test_bc_finds_the_likeliest_policy(tmp_path):
+  world = World([State(BEHAVIOR)], 1.0, tmp_path)
+  an_agent = world.agent('bc', (3e-3,), alpha_entropy=0.0, train_alpha_entropy=False)
+  ((normal,),) = settle(an_agent, 20, world.normals)
+  np.testing.assert_allclose(normal, [BEHAVIOR.m, BEHAVIOR.std], atol=0.02)
 
-COMPARED = [Normal(0.3, np.log(0.4)), Normal(-1.0, np.log(0.5)), Normal(0.0, np.log(0.55))]
+
+# The dual divergences of policies that are known.
+
+COMPARED = [  # π, b
+  (Normal(0.3, np.log(0.4)), BEHAVIOR),
+  (Normal(-1.0, np.log(0.5)), BEHAVIOR),
+  (Normal(0.1, np.log(0.1)), Normal(-0.05, np.log(0.1))),
+  (Normal(0.0, np.log(0.05)), Normal(0.0, np.log(0.12))),
+]
 
 
-@pytest.mark.parametrize('divergence_name, half', [('kl', 10.0), ('kl', 1.0), ('w', 1.0)])
-def test_a_dual_estimate_is_what_the_slope_of_its_critic_allows(divergence_name, half, tmp_path):
-  world = World([State(BEHAVIOR)] * len(COMPARED), half, tmp_path)
-  an_agent = world.agent(
-    'brac_dual', (NEVER, NEVER, 3e-3, NEVER), ((8,), (len(COMPARED),), (64, 64)), divergence_name=divergence_name, c_iter=1
-  )
-  make_table(an_agent.pi, COMPARED)
-  import time; c=time.process_time()
-  got=settle(an_agent,24,lambda x: [world.divergence(x,i) for i in range(len(COMPARED))])
-  g=[Grid(pi,BEHAVIOR,half) for pi in COMPARED]
-  print(got, [(x.best_kl(5.0),kl(pi,BEHAVIOR)) if divergence_name=='kl' else (x.best_w(5.0),x.wasserstein()) for x,pi in zip(g,COMPARED)], time.process_time()-c)
+@pytest.mark.parametrize('name', ['kl', 'w'])
+def test_a_dual_divergence_is_what_the_slope_of_its_critic_allows(name, tmp_path):
+  half, n = 10.0, len(COMPARED)
+  world = World([State(b) for _, b in COMPARED], half, tmp_path)
+  rates, units = (NEVER, NEVER, 3e-3, NEVER), ((8,), (n,), (64, 64))
+  an_agent = world.agent('brac_dual', rates, units, divergence_name=name, c_iter=1)
+  make_table(an_agent.pi, [pi for pi, _ in COMPARED])
+  (got,) = settle(an_agent, 24, lambda x: [world.divergence(x, i) for i in range(n)])
+  grids = [Grid(pi, b, half) for pi, b in COMPARED]
+  if name == 'kl':
+    true = [kl(pi, b) for pi, b in COMPARED]
+    want = [grid.best_kl(gamma=5.0) for grid in grids]
+    # The first pair asks for no steeper slope, the others do, the last two for much steeper ones.
+    assert np.all(np.divide(want, true) > [0.99, 0.9, 0.5, 0.5])
+    assert np.all(np.divide(want, true) < [1, 0.95, 0.7, 0.7])
+    np.testing.assert_allclose(got, want, rtol=0.05)
+  else:
+    # Its penalty, which is soft, lets it exceed Wasserstein's distance.
+    true = [grid.wasserstein() for grid in grids]
+    assert np.all(np.greater(got, true))
+    np.testing.assert_allclose(got, [grid.best_w(gamma=5.0) for grid in grids], rtol=0.1)
