@@ -71,7 +71,7 @@ def warn_of_other_data(path: str, fingerprint: str) -> None:
 
   Args:
     path: the clone.
-    fingerprint: of the data, from `dataset.fingerprint`.
+    fingerprint: of the data, from `transitions.fingerprint`.
   """
   run = os.path.join(os.path.dirname(path), 'agent')
   theirs = runs.kept_settings(run).get('--data') if checkpoints.exists(run) else None

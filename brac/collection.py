@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
-from brac.dataset import Dataset, Transitions
+from brac import checkpoints, data_config, environments, policy_loader, rollouts, runs
+from brac.data import stored
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.errors import UserError, check_number, check_whole
 from brac.policies import Policy
 
@@ -93,7 +95,7 @@ def collect(
   first, saved = 0, None
   if checkpoints.recover(unfinished):
     settings.check(unfinished, allow_changed_config)
-    rows = dataset.load(unfinished, specs[0].shape[0], specs[1].shape[0])
+    rows = stored.load(unfinished, specs[0].shape[0], specs[1].shape[0])
     first, saved = pickle.loads(checkpoints.Reader(unfinished).read('collection'))
 
   clock, saved_at = runs.Clock(), time.monotonic()

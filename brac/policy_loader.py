@@ -47,7 +47,8 @@ def load_actor(
   if not isinstance(path, str) or not path:
     raise UserError(f'the {what} is the path of a checkpoint, not {path!r}')
   path = _expanded(path)
-  layers = checkpoints.Reader(path, what).layers('policy/_layers')
+  reader = checkpoints.Reader(path, what)
+  layers = reader.layers('policy/_layers')
   if not layers:
     raise UserError(f'{what} {path} holds no policy: it has no policy/_layers/0/kernel')
   for i, kernel in enumerate(layers):
@@ -63,7 +64,8 @@ def load_actor(
       f'{what} {path} does not fit: its layers are {_sizes(there)}, asked for are {_sizes(here)} '
       '(states, hidden units, twice the actions)'
     )
-  actor = Actor(n_states, units, box, Rng(0, INIT))
+  clipped = 'policy/_log_std_clip' in reader.shapes
+  actor = Actor(n_states, units, box, Rng(0, INIT), (0, 0) if clipped else None)
   checkpoints.restore(path, what, policy=actor)
   return actor
 

@@ -165,7 +165,7 @@ def agent() -> Tuple[str, str]:
 # Flags that name a file or a folder, anywhere.
 _PATHS = (
   *('root_dir', 'data_root_dir', 'policy_root_dir', 'config_dir', 'output_dir', 'data_sub_dir'),
-  *('data_file_name', 'checkpoint', 'ship'),
+  *('data_file_name', 'checkpoint', 'ship', 'source', 'target', 'describe', 'clone'),
 )
 # Those that name a folder within another.
 _NAMES = ('sub_dir', 'data_name')

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from reading import n_rows, values
 
-from brac import agents, checkpoints, dataset
-from brac.dataset import Dataset, Transitions
+from brac import agents, checkpoints
+from brac.data import transitions
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.rollouts import Evaluator
 from brac.train_eval_offline import train_eval_offline
 from brac.train_eval_online import train_eval_online
@@ -102,7 +104,7 @@ def test_the_order_of_the_data_is_drawn_as_gin_binds_it(use_seed_for_data, seed,
     arrived.extend(rest)
     raise Arrived
 
-  monkeypatch.setattr(dataset, 'first', first)
+  monkeypatch.setattr(transitions, 'first', first)
   gin.bind_parameter('train_eval_offline.batch_size', 5)
   gin.bind_parameter('train_eval_offline.shuffle_steps', 4)
   gin.bind_parameter('train_eval_offline.use_seed_for_data', use_seed_for_data)
