@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from brac import environments
-from brac.dataset import GOES_ON, Transitions
+from brac.data.transitions import GOES_ON, Transitions
 
 
 @functools.lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ import tensorflow_probability as tfp
 from tf_agents.environments import suite_gym, tf_py_environment
 from tf_agents.utils import common
 
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 
 tfd, tfb = tfp.distributions, tfp.bijectors
 # Keras 2, as in the published code; from TensorFlow 2.16 on it has a package of its own.

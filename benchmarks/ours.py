@@ -17,7 +17,6 @@ from brac import (
   agents,
   checkpoints,
   data_config,
-  dataset,
   environments,
   networks,
   policies,
@@ -26,7 +25,9 @@ from brac import (
   rollouts,
 )
 from brac.agents.loop import Loop
-from brac.dataset import Dataset, Transitions
+from brac.data import stored
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.tf_agents_bridge import BoundedTensorSpec
 
 N_STATES, N_ACTIONS, N_TRANSITIONS = 17, 6, 1000000  # HalfCheetah's
@@ -268,7 +269,7 @@ def load_data(path: str) -> Tuple[float, int]:
   """Seconds in which a dataset is loaded, and by how many bytes that makes the process grow."""
   before = _peak_memory()
   start = time.perf_counter()
-  data = Dataset(dataset.load(path, N_STATES, N_ACTIONS))
+  data = Dataset(stored.load(path, N_STATES, N_ACTIONS))
   seconds = time.perf_counter() - start
   assert data.size == N_TRANSITIONS
   return seconds, _peak_memory() - before

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from brac import checkpoints, dataset, files, policy_loader, results, runs
+from brac import checkpoints, files, policy_loader, results, runs
+from brac.data.transitions import Transitions, fingerprint
 from brac.data_config import project_folder
-from brac.dataset import Transitions
 from brac.errors import UserError
 from brac.networks import ACTION_MARGIN, Actor, Box
 
@@ -44,7 +44,7 @@ class Data(NamedTuple):
     """What is asked of the transitions that a run uses."""
     n = len(rows.reward)
     some = np.linspace(0, n - 1, min(n, _N_ROWS)).astype(int)
-    return cls(dataset.fingerprint(rows), rows.s1[some], rows.a1[some])
+    return cls(fingerprint(rows), rows.s1[some], rows.a1[some])
 
   def mean_log_likelihood(self, b: Actor) -> float:
     """`E[log b(a|s)]`, in nats, of actions clipped into the box as they are for cloning."""

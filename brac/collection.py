@@ -11,17 +11,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from brac import (
-  checkpoints,
-  data_config,
-  dataset,
-  environments,
-  operative,
-  policy_loader,
-  rollouts,
-  runs,
-)
-from brac.dataset import Dataset, Transitions
+from brac import checkpoints, data_config, environments, operative, policy_loader, rollouts, runs
+from brac.data import stored
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.errors import UserError, check_number, check_whole
 from brac.policies import Policy
 from brac.training import evaluate
@@ -101,7 +94,7 @@ def collect(
     # What is collected: all rows, of which each policy fills a stretch.
     first, saved = 0, None
     if run.resume(['data_unfinished']):
-      rows = dataset.load(unfinished, specs[0].shape[0], specs[1].shape[0], is_finished=False)
+      rows = stored.load(unfinished, specs[0].shape[0], specs[1].shape[0], is_finished=False)
       first, saved = pickle.loads(checkpoints.Reader(unfinished).read('collection'))
     clock, saved_at = runs.Clock(), time.monotonic()
     progress = runs.Progress(f'collecting {env_name}', n_samples, int(edges[first]), 'transition')

@@ -148,9 +148,6 @@ def import_all() -> None:
   """Imports what has parameters: they can be bound once the module that has them is there."""
   from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
 
-  for name in agents.AGENTS:
-    agents.load(name)
-
 
 def configurables() -> dict[str, object]:
   """The project's functions and classes that gin binds parameters of, by their whole selectors."""

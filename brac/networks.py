@@ -122,15 +122,30 @@ class TanhNormal(NamedTuple):
 
 
 class Actor(tf.Module):
-  """`s -> TanhNormal`: the last layer gives `m` and `u`, `log σ = -5 + 2.5 (tanh(u) + 1)`."""
+  """`s -> TanhNormal`: the last layer gives `m` and `u`, `log σ = -5 + 2.5 (tanh(u) + 1)`.
 
-  def __init__(self, n_states: int, units: Sequence[int], box: Box, draws: Rng):
+  With `log_std_clip`, two numbers, log σ is `u` clipped to between them, as in policies from
+  elsewhere; they are saved with the layers.
+  """
+
+  def __init__(
+    self,
+    n_states: int,
+    units: Sequence[int],
+    box: Box,
+    draws: Rng,
+    log_std_clip: Optional[Sequence[float]] = None,
+  ):
     super().__init__()
     self.box = box
     self._layers = dense_layers(n_states, units, 2 * box.n_actions, draws)
+    if log_std_clip is not None:
+      self._log_std_clip = tf.Variable(log_std_clip, trainable=False, dtype=tf.float32)
 
   def __call__(self, s: tf.Tensor) -> TanhNormal:
     mean, u = tf.split(forward(self._layers, s), 2, axis=-1)
+    if hasattr(self, '_log_std_clip'):
+      return TanhNormal(mean, tf.clip_by_value(u, *tf.unstack(self._log_std_clip)), self.box)
     log_std = _LOG_STD_MIN + (_LOG_STD_MAX - _LOG_STD_MIN) / 2 * (tf.tanh(u) + 1)
     return TanhNormal(mean, log_std, self.box)
 

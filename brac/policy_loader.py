@@ -73,7 +73,8 @@ def load_actor(
       f'{what} {path} does not fit: its layers are {_sizes(there)}, asked for are {_sizes(here)} '
       '(states, hidden units, twice the actions)'
     )
-  actor = Actor(n_states, units, box, Rng(0, INIT))
+  clipped = f'{key}/_log_std_clip' in reader.shapes
+  actor = Actor(n_states, units, box, Rng(0, INIT), (0, 0) if clipped else None)
   name, *below = key.split('/')
   holder = actor
   for child in reversed(below):

@@ -83,14 +83,14 @@ def measure_behavior(path: str) -> Tuple[str, Behavior]:
   Raises:
     UserError: there is none, or it does not tell its episodes.
   """
-  from brac import dataset
+  from brac.data import stored
 
-  returns, steps = dataset.episodes(path)
+  returns, steps = stored.episodes(path)
   if not len(returns):
     raise UserError(f'dataset {path} tells of no whole episode')
   by_step = np.average(returns, weights=steps)
   behavior = Behavior(float(returns.mean()), float(returns.std()), float(by_step), len(returns))
-  return f'n{dataset.size_of(path)}', behavior
+  return f'n{stored.size_of(path)}', behavior
 
 
 # --- Numbers --------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import tensorflow as tf
 from absl import logging
 
 from brac import environments, numpy_calls, rng
-from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, Dataset, Transitions
+from brac.data.replay import Dataset
+from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, Transitions
 from brac.policies import Policy, RandomPolicy
 from brac.rng import Rng
 

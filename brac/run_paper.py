@@ -88,7 +88,8 @@ def plan() -> Tuple[List[Job], int, List[str]]:
     UserError: there is no such preset, data config or environment, gin does not understand one, a
       seed is none, or what is finished was trained otherwise.
   """
-  from brac import agents, checkpoints, dataset, environments, runs
+  from brac import agents, checkpoints, environments, runs
+  from brac.data import stored
 
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
   config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
@@ -119,7 +120,7 @@ def plan() -> Tuple[List[Job], int, List[str]]:
     """Its job's name; none where the data is there."""
     path = os.path.join(data_root_dir, env_name, data_name, '0', 'data')
     if checkpoints.exists(path):
-      n = dataset.size_of(path)
+      n = stored.size_of(path)
       if n != FLAGS.n_train:
         used = f'the first {FLAGS.n_train}' if n > FLAGS.n_train else 'all'
         notes[path] = f'{path} has {n} transitions: {used} of them are used'

@@ -6,8 +6,9 @@ from typing import Optional
 import gin
 from absl import logging
 
-from brac import agents, clones, dataset, environments, operative, runs
-from brac.dataset import Dataset
+from brac import agents, clones, environments, operative, runs
+from brac.data import provenance, stored, transitions
+from brac.data.replay import Dataset
 from brac.errors import UserError, check_bool, check_whole
 from brac.networks import Box
 from brac.rollouts import Evaluator
@@ -76,8 +77,8 @@ def train_eval_offline(
   check_whole('train_eval_offline', 0, shuffle_steps=shuffle_steps)
   check_whole('train_eval_offline', 1, batch_size=batch_size)
   check_bool('train_eval_offline', use_seed_for_data=use_seed_for_data)
-  if out_of_box_actions not in dataset.OUT_OF_BOX:
-    choices = ', '.join(map(repr, dataset.OUT_OF_BOX))
+  if out_of_box_actions not in transitions.OUT_OF_BOX:
+    choices = ', '.join(map(repr, transitions.OUT_OF_BOX))
     raise UserError(
       f'train_eval_offline.out_of_box_actions is one of {choices}, not {out_of_box_actions!r}'
     )
@@ -86,14 +87,14 @@ def train_eval_offline(
   # The data.
   env = environments.described(env_name)
   with clock('loading'):
-    rows = dataset.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
+    rows = stored.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
     if batch_size > min(n_train, len(rows.reward)):
       raise UserError(
         f'train_eval_offline.batch_size is {batch_size}, more than the '
         f'{min(n_train, len(rows.reward))} transitions'
       )
-    rows = dataset.in_box(rows, env.action_spec, out_of_box_actions, data_file)
-    rows = dataset.first(
+    rows = transitions.in_box(rows, env.action_spec, out_of_box_actions, data_file)
+    rows = transitions.first(
       rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
     data, content = Dataset(rows), clones.Data.of(rows)
@@ -122,6 +123,13 @@ def train_eval_offline(
   )
   for remark in agent.remarks(total_train_steps):
     logging.warning('%s', remark)
+  made_up = provenance.read(data_file).get('made_up_next_actions')
+  if made_up and agent.reads_next_actions:
+    logging.warning(
+      '%d rows of %s have a next action that nobody took (--keep_last); this agent learns from it',
+      made_up,
+      data_file,
+    )
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
   with clock('compilation'):
     agent.loop.compile(schedule.next_stop(0))

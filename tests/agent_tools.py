@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from brac import checkpoints, rng
 from brac.agents import loop
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 from brac.rng import Rng
 
 

@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 
 from brac import agents, checkpoints, gin_config, programs, rng
-from brac.dataset import Dataset, Transitions
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
 from brac.tf_agents_bridge import BoundedTensorSpec

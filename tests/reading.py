@@ -11,6 +11,16 @@ import tensorflow as tf
 from brac import checkpoints
 
 
+def shared_data():
+  """The folder of reference data above this one; None where it is not there."""
+  place = os.path.dirname(os.path.abspath(__file__))
+  while place != os.path.dirname(place):
+    place = os.path.dirname(place)
+    if os.path.isdir(os.path.join(place, 'shared', 'data')):
+      return os.path.join(place, 'shared', 'data')
+  return None
+
+
 def files(folder):
   """The contents of the files below a folder, by their relative paths."""
   found = {}

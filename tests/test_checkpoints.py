@@ -19,7 +19,8 @@ import tensorflow as tf
 from brac import checkpoints, rng
 from brac import files as brac_files
 from brac.checkpoints import Reader, restore, save, variables
-from brac.dataset import Dataset, Transitions
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.errors import UserError
 from brac.networks import Actor, Box
 from brac.optimizers import Adam

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from brac import checkpoints, clones, results, rng
+from brac.data.transitions import Transitions
 from brac.data_config import project_folder
-from brac.dataset import Transitions
 from brac.errors import UserError
 from brac.networks import Actor, Box
 from brac.rng import Rng

@@ -11,9 +11,11 @@ import pytest
 import tensorflow as tf
 from reading import assert_same_run, n_rows, values
 
-from brac import agents, checkpoints, dataset
+from brac import agents, checkpoints
 from brac import results as results_of_runs
-from brac.dataset import Dataset, Transitions
+from brac.data import transitions
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.errors import UserError
 from brac.rollouts import Evaluator
 from brac.train_eval_offline import train_eval_offline
@@ -109,7 +111,7 @@ def test_the_order_of_the_data_is_drawn_as_gin_binds_it(use_seed_for_data, seed,
     arrived.extend(rest)
     raise Arrived
 
-  monkeypatch.setattr(dataset, 'first', first)
+  monkeypatch.setattr(transitions, 'first', first)
   gin.bind_parameter('train_eval_offline.batch_size', 5)
   gin.bind_parameter('train_eval_offline.shuffle_steps', 4)
   gin.bind_parameter('train_eval_offline.use_seed_for_data', use_seed_for_data)

@@ -24,7 +24,7 @@ from agent_tools import (
 
 from brac import agents, checkpoints, policy_loader, rng
 from brac.agents import loop
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 from brac.errors import UserError
 from brac.networks import Box
 from brac.optimizers import Adam

@@ -8,8 +8,9 @@ import gin
 import pytest
 
 from brac import checkpoints, clones, environments, gin_config, rng
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.data_config import project_folder
-from brac.dataset import Dataset, Transitions
 from brac.networks import Actor, Box
 from brac.policies import RandomPolicy
 from brac.rollouts import Collection

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from brac import checkpoints, report, results
-from brac.dataset import GOES_ON, TERMINAL, Dataset, Transitions
+from brac.data.replay import Dataset
+from brac.data.transitions import GOES_ON, TERMINAL, Transitions
 from brac.errors import UserError
 
 ENV = 'HalfCheetah-v2'

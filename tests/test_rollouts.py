@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 from odd_environments import Opens, Strict
 
-from brac import checkpoints, collection, dataset, environments, numpy_calls, rng, rollouts
-from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, Transitions
+from brac import checkpoints, collection, environments, numpy_calls, rng, rollouts
+from brac.data import stored, transitions
+from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, Transitions
 from brac.errors import UserError
 from brac.networks import Actor, Box
 from brac.policies import ActorPolicy, EpsilonPolicy, GaussianPolicy, Policy, RandomPolicy
@@ -192,7 +193,7 @@ def test_each_part_of_a_data_config_is_collected_by_its_own_policy(tmp_path):
   collection.collect(
     str(tmp_path / 'run'), 'Pendulum-v1', str(tmp_path), 'dcfg_three', None, 400, 1, 0
   )
-  rows = dataset.load(str(tmp_path / 'run' / 'data'), 3, 1)
+  rows = stored.load(str(tmp_path / 'run' / 'data'), 3, 1)
   for actions in (rows.a1, rows.a2):
     np.testing.assert_allclose(actions[:, 0], np.repeat([-2, 2, 0], [100, 200, 100]), atol=0.1)
 
@@ -452,7 +453,7 @@ def collect_to(folder, env_name, n, n_eval_episodes=2):
   )
   given = str(folder / 'run'), env_name, str(folder), 'dcfg_r', None, n, n_eval_episodes, 0
   collection.collect(*given)
-  return dataset.load(str(folder / 'run' / 'data'), *(s.shape[0] for s in specs_of(env_name)))
+  return stored.load(str(folder / 'run' / 'data'), *(s.shape[0] for s in specs_of(env_name)))
 
 
 @pytest.mark.parametrize('episode_steps, n_envs', [(5, 8), (None, 1)])
@@ -515,7 +516,7 @@ def test_actions_are_stored_as_they_were_taken_and_in_the_space(env_name):
   spec = specs_of(env_name)[1]
   for edge in (spec.minimum, spec.maximum):
     assert np.count_nonzero(t.a1 == edge) > 50
-  assert dataset.in_box(t, spec, 'refuse', 'the data') is t
+  assert transitions.in_box(t, spec, 'refuse', 'the data') is t
   rollout = OnlineRollout(env_name, 100, 0)
   rollout.explore(20)
   advance_online(rollout, policy, 0, 80)

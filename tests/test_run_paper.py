@@ -12,8 +12,9 @@ import time
 import pytest
 
 from brac import checkpoints, results
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.data_config import project_folder
-from brac.dataset import Dataset, Transitions
 
 SMALL = """
 train_eval_offline.agent_name = 'sac'

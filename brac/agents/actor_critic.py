@@ -5,7 +5,7 @@ import tensorflow as tf
 from brac import networks
 from brac.agents import agent
 from brac.agents.loop import Info
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 from brac.errors import check_number
 from brac.networks import Critic
 from brac.rng import Rng

@@ -15,7 +15,8 @@ from absl import logging
 
 from brac import checkpoints, networks, rng
 from brac.agents.loop import Loop, Loss, Update
-from brac.dataset import Batch, Dataset
+from brac.data.replay import Dataset
+from brac.data.transitions import Batch
 from brac.errors import check_number, check_whole
 from brac.hyperparameters import one_for_each, read_model_params
 from brac.optimizers import Adam, learning_rate
@@ -63,6 +64,7 @@ class Agent:
   NUMBERS: dict[str, Optional[float]] = {'n_q': None}
   OPTIMIZERS: tuple[str, ...] = ()
   DECAYS: tuple[str, ...] = ('q', 'p')
+  reads_next_actions = False  # whether a loss depends on a2, the data's next action
   CLONE: Optional[Clone] = None  # the clone of the behavior policy that it needs, if any
   GIN_MODULES: tuple[str, ...] = ()  # modules besides its own whose gin parameters are for it
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from brac.agents import agent
 from brac.agents.loop import Info, Update
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 from brac.errors import check_bool, check_number, warn_of_clipping
 from brac.networks import ACTION_MARGIN
 from brac.rng import Rng

@@ -6,7 +6,7 @@ import tensorflow as tf
 from brac.agents import agent
 from brac.agents.actor_critic import ActorCritic
 from brac.agents.loop import Info, Update
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 from brac.errors import check_bool, check_whole
 from brac.networks import VAE, Perturbation
 from brac.policies import BCQPolicy, Policy

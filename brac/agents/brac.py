@@ -9,7 +9,7 @@ from brac import divergences
 from brac.agents import agent
 from brac.agents.actor_critic import ActorCritic
 from brac.agents.loop import Info, Update
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 from brac.errors import check_bool, check_number, check_whole, warn_of_clipping
 from brac.networks import TanhNormal
 from brac.policies import MaxQPolicy, Policy

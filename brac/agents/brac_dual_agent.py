@@ -6,7 +6,7 @@ import tensorflow as tf
 from brac import divergences
 from brac.agents.brac import BRAC
 from brac.agents.loop import Info, Update
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 from brac.errors import check_whole
 from brac.networks import Critic, TanhNormal
 from brac.rng import Rng
@@ -35,6 +35,10 @@ class Agent(BRAC):
     self.c_iter = check_whole(self.name, 1, 1000, c_iter=c_iter)  # each is a part of the graph
     self.c = Critic(self.n_states, self.box.n_actions, self.units['dual critic'], self.init_draws)
     self.saved._c_net = self.c
+
+  @property
+  def reads_next_actions(self) -> bool:
+    return self.value_penalty
 
   def divergence_updates(self) -> list[Update]:
     return [self.update('c', self.c_loss, 'dual critic', self.c)]

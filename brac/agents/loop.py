@@ -21,7 +21,8 @@ from typing import NamedTuple, Optional, Protocol
 import tensorflow as tf
 
 from brac import rng
-from brac.dataset import Batch, Dataset
+from brac.data.replay import Dataset
+from brac.data.transitions import Batch
 from brac.optimizers import Adam
 from brac.rng import Rng
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from brac.agents.actor_critic import ActorCritic
 from brac.agents.loop import Info, Update
-from brac.dataset import Batch
+from brac.data.transitions import Batch
 from brac.rng import Rng
 
 

@@ -20,7 +20,8 @@ import tensorflow as tf
 from small_world import CONFIGS, collect_args, offline_args, online_args
 
 from brac import checkpoints, rng
-from brac.dataset import Dataset, load
+from brac.data.replay import Dataset
+from brac.data.stored import load
 from brac.networks import Actor, Box
 
 _LAUNCHER = """

@@ -9,7 +9,8 @@ import numpy as np
 from reading import checkpoint_names, n_rows, no_litter, results, scalars, tags, values
 from small_world import BRAC
 
-from brac.dataset import CUT_OFF, load
+from brac.data.stored import load
+from brac.data.transitions import CUT_OFF
 
 
 def type_in(command, folder, home):

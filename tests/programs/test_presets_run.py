@@ -6,7 +6,8 @@ from reading import checkpoint_names, values
 from small_world import BRIEF, ROOT, gin, offline_args, offline_dir
 
 from brac import checkpoints
-from brac.dataset import Dataset, load
+from brac.data.replay import Dataset
+from brac.data.stored import load
 
 
 def test_gin_files_and_bindings_are_taken_together(finish, world, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from reading import assert_same_run, assert_same_values, results, values
 from small_world import collect_args, offline_args, offline_dir, online_args, online_dir
 
-from brac.dataset import load
+from brac.data.stored import load
 
 
 @pytest.fixture(scope='module')

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
+from reading import shared_data
 
-from brac import checkpoints, dataset, rng
-from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Dataset, Transitions
+from brac import checkpoints, rng
+from brac.data import stored, transitions
+from brac.data.replay import Dataset
+from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions
 from brac.errors import UserError
 from brac.rng import Rng
 from brac.tf_agents_bridge import BoundedTensorSpec
 
-_PUBLISHED = os.path.join(
-  os.path.dirname(os.path.abspath(__file__)), '..', '..', 'shared', 'data', 'published_format'
-)
 _SETTINGS = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 N_STATES, N_ACTIONS = 3, 2
 
@@ -230,26 +230,26 @@ def numbers_of(transitions):
 
 
 def test_first_takes_all_where_all_are_asked_for(warnings):
-  assert numbers_of(dataset.first(rows(range(9)), 9, 0, 0, 'path')) == list(range(9))
+  assert numbers_of(transitions.first(rows(range(9)), 9, 0, 0, 'path')) == list(range(9))
   assert warnings() == []
 
 
 @pytest.mark.parametrize('block', [0, 2])
 def test_first_takes_all_where_more_are_asked_for_and_warns(warnings, block):
-  taken = numbers_of(dataset.first(rows(range(9)), 10, block, 0, 'the/path'))
+  taken = numbers_of(transitions.first(rows(range(9)), 10, block, 0, 'the/path'))
   assert sorted(taken) == list(range(9))
   (warning,) = warnings()
   assert 'n_train is 10' in warning and 'the/path has 9 transitions' in warning
 
 
 def test_first_without_shuffle_keeps_the_order_and_warns(warnings):
-  assert numbers_of(dataset.first(rows(range(9)), 4, 0, 0, 'path')) == [0, 1, 2, 3]
+  assert numbers_of(transitions.first(rows(range(9)), 4, 0, 0, 'path')) == [0, 1, 2, 3]
   (warning,) = warnings()
   assert 'first 4 of 9' in warning and 'shuffle_steps' in warning
 
 
 def test_first_with_shuffle_takes_whole_blocks_from_everywhere(warnings):
-  taken = numbers_of(dataset.first(rows(range(40)), 20, 5, 1, 'path'))
+  taken = numbers_of(transitions.first(rows(range(40)), 20, 5, 1, 'path'))
   assert warnings() == []
   starts = taken[::5]
   assert taken == [start + i for start in starts for i in range(5)]
@@ -258,7 +258,7 @@ def test_first_with_shuffle_takes_whole_blocks_from_everywhere(warnings):
 
 
 def test_first_warns_of_a_single_block(warnings):
-  assert numbers_of(dataset.first(rows(range(9)), 9, 9, 0, 'the/path')) == list(range(9))
+  assert numbers_of(transitions.first(rows(range(9)), 9, 9, 0, 'the/path')) == list(range(9))
   (warning,) = warnings()
   assert 'shuffle_steps is 9' in warning and 'the/path' in warning and 'one block' in warning
 
@@ -271,17 +271,17 @@ def test_first_warns_of_a_single_block(warnings):
   n_train=st.integers(1, 60),
 )
 def test_shuffled_blocks_keep_their_inner_order_and_cover_everything(n, block, seed, n_train):
-  order = dataset.shuffled_blocks(n, block, seed).tolist()
+  order = transitions.shuffled_blocks(n, block, seed).tolist()
   assert sorted(order) == list(range(n))
   for before, after in zip(order[:-1], order[1:]):
     assert after == before + 1 if after % block else before % block == block - 1 or before == n - 1
-  assert order == dataset.shuffled_blocks(n, block, seed).tolist()
-  taken = dataset.first(rows(range(n)), n_train, block, seed, 'path')
+  assert order == transitions.shuffled_blocks(n, block, seed).tolist()
+  taken = transitions.first(rows(range(n)), n_train, block, seed, 'path')
   assert numbers_of(taken) == order[:n_train]
 
 
 def test_another_seed_gives_another_order():
-  orders = {tuple(dataset.shuffled_blocks(100, 10, seed)) for seed in range(5)}
+  orders = {tuple(transitions.shuffled_blocks(100, 10, seed)) for seed in range(5)}
   assert len(orders) == 5
 
 
@@ -303,7 +303,7 @@ def test_a_saved_dataset_has_the_published_keys_and_its_own(tmp_path):
 
 def test_load_gives_what_was_saved(tmp_path):
   path = save(str(tmp_path), Dataset(rows(range(5))))
-  for values, want in zip(dataset.load(path, N_STATES, N_ACTIONS), rows(range(5))):
+  for values, want in zip(stored.load(path, N_STATES, N_ACTIONS), rows(range(5))):
     np.testing.assert_array_equal(values, want)
     assert values.dtype == want.dtype
 
@@ -313,7 +313,7 @@ def test_load_leaves_out_the_room_for_more(tmp_path):
   for k in range(4):
     data.add(**row(k))
   path = save(str(tmp_path), data)
-  assert numbers_of(dataset.load(path, N_STATES, N_ACTIONS)) == [0, 1, 2, 3]
+  assert numbers_of(stored.load(path, N_STATES, N_ACTIONS)) == [0, 1, 2, 3]
 
 
 def changed(**changes):
@@ -383,24 +383,24 @@ def with_bad(k, value):
 def test_a_dataset_that_cannot_be_used_is_an_error(tmp_path, data, error):
   path = save(str(tmp_path), data())
   with pytest.raises(UserError, match=error) as raised:
-    dataset.load(path, N_STATES, N_ACTIONS)
+    stored.load(path, N_STATES, N_ACTIONS)
   assert path in str(raised.value) and '\n' not in str(raised.value)
 
 
 def test_actions_outside_of_the_box_are_counted_clipped_or_refused(warnings):
   spec = BoundedTensorSpec([2], tf.float32, [-1, -1], [1, 2])
   inside = Transitions.zeros(5, 3, 2)
-  for how in dataset.OUT_OF_BOX:
-    assert dataset.in_box(inside, spec, how, 'x') is inside
+  for how in transitions.OUT_OF_BOX:
+    assert transitions.in_box(inside, spec, how, 'x') is inside
   assert not warnings()
 
   outside = inside._replace(a1=inside.a1.copy(), a2=inside.a2.copy())
   outside.a2[2] = [1.5, 2]
   outside.a1[4] = [0, -7]
   with pytest.raises(UserError, match=r'^2 of the 5 transitions of dataset x .* first in row 2: '):
-    dataset.in_box(outside, spec, 'refuse', 'x')
-  assert dataset.in_box(outside, spec, 'count', 'x') is outside
-  clipped = dataset.in_box(outside, spec, 'clip', 'x')
+    transitions.in_box(outside, spec, 'refuse', 'x')
+  assert transitions.in_box(outside, spec, 'count', 'x') is outside
+  clipped = transitions.in_box(outside, spec, 'clip', 'x')
   assert clipped.a2[2].tolist() == [1, 2] and clipped.a1[4].tolist() == [0, -1]
   assert outside.a1[4].tolist() == [0, -7]
   count, clip = warnings()
@@ -412,20 +412,20 @@ def test_what_is_not_finite_in_the_room_for_more_does_not_count(tmp_path):
   data = Dataset(rows(range(5)), size=4)
   data._s1.assign(np.where(np.arange(5)[:, None] == 4, np.nan, data._s1.numpy()))
   path = save(str(tmp_path), data)
-  assert numbers_of(dataset.load(path, N_STATES, N_ACTIONS)) == [0, 1, 2, 3]
+  assert numbers_of(stored.load(path, N_STATES, N_ACTIONS)) == [0, 1, 2, 3]
 
 
 def test_a_missing_dataset_is_an_error(tmp_path):
   save(str(tmp_path), Dataset(rows(range(5))))
   with pytest.raises(UserError, match='no dataset at .*/date; in that folder there is: data$'):
-    dataset.load(str(tmp_path / 'date'), N_STATES, N_ACTIONS)
+    stored.load(str(tmp_path / 'date'), N_STATES, N_ACTIONS)
 
 
 def test_a_policy_is_no_dataset(tmp_path):
   path = str(tmp_path / 'agent')
   checkpoints.save(path, policy=tf.Module(), global_step=tf.Variable(0))
   with pytest.raises(UserError, match='dataset .*/agent has no data/'):
-    dataset.load(path, N_STATES, N_ACTIONS)
+    stored.load(path, N_STATES, N_ACTIONS)
 
 
 @pytest.mark.parametrize(
@@ -440,7 +440,7 @@ def test_a_policy_is_no_dataset(tmp_path):
 def test_only_whole_episodes_have_returns_and_steps(tmp_path, end, returns, steps):
   rewards = np.array([1, 2, 4, 8, 16], np.float32)
   path = save(str(tmp_path), changed(_reward=rewards, _end=np.array(end, np.int8)))
-  assert [values.tolist() for values in dataset.episodes(path)] == [returns, steps]
+  assert [values.tolist() for values in stored.episodes(path)] == [returns, steps]
 
 
 @pytest.mark.parametrize(
@@ -457,23 +457,24 @@ def test_only_whole_episodes_have_returns_and_steps(tmp_path, end, returns, step
 def test_the_episodes_of_bad_data_are_an_error(tmp_path, changes, error):
   path = save(str(tmp_path), changed(**changes))
   with pytest.raises(UserError, match=error):
-    dataset.episodes(path)
+    stored.episodes(path)
 
 
 def test_a_dataset_that_does_not_tell_its_episodes_has_none(tmp_path):
   path = save(str(tmp_path), changed(_end=None))
-  assert [values.tolist() for values in dataset.episodes(path)] == [[], []]
+  assert [values.tolist() for values in stored.episodes(path)] == [[], []]
 
 
 @pytest.fixture(scope='module')
 def published():
-  if not os.path.isdir(_PUBLISHED):
-    pytest.skip(f'no published checkpoints at {_PUBLISHED}')
-  return _PUBLISHED
+  shared = shared_data()
+  if shared is None:
+    pytest.skip('no ../shared/data with published checkpoints')
+  return os.path.join(shared, 'published_format')
 
 
 def test_a_published_dataset_loads(published):
-  loaded = dataset.load(os.path.join(published, 'data'), 17, 6)
+  loaded = stored.load(os.path.join(published, 'data'), 17, 6)
   expect = np.load(os.path.join(published, 'expected.npz'))
   np.testing.assert_array_equal(loaded.reward, expect['data/rewards'])
   np.testing.assert_array_equal(loaded.s1, expect['data/s1'])
@@ -484,13 +485,13 @@ def test_a_published_dataset_loads(published):
 
 def test_a_published_dataset_of_another_environment_is_an_error(published):
   with pytest.raises(UserError, match=r'_s1 is \[300, 17\], the environment has 11 states'):
-    dataset.load(os.path.join(published, 'data'), 11, 3)
+    stored.load(os.path.join(published, 'data'), 11, 3)
 
 
 def test_a_ring_takes_up_a_published_dataset(published):
   data = Dataset(Transitions.zeros(400, 17, 6), size=0)
   data.restore(os.path.join(published, 'data'))
-  loaded = dataset.load(os.path.join(published, 'data'), 17, 6)
+  loaded = stored.load(os.path.join(published, 'data'), 17, 6)
   data.add(*(values[0] for values in loaded[:-1]), TERMINAL)
   assert data.size == 301
   np.testing.assert_array_equal(data.held()._reward.numpy(), [*loaded.reward, loaded.reward[0]])

@@ -1,0 +1,116 @@
+"""The policy that collected the data, where a source holds it, and how far a clone is from it."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from brac import policy_loader
+from brac.data import stored
+from brac.data.source import StoredPolicy
+from brac.data.transitions import Transitions
+from brac.errors import UserError
+from brac.networks import ACTION_MARGIN, Actor, Box
+from brac.rng import INIT, Rng
+from brac.tf_agents_bridge import BoundedTensorSpec
+
+LOG_STD_CLIP = (-20.0, 2.0)  # rlkit's, which D4RL's policies were trained by
+_BATCH = 10000
+
+
+def make_actor(policy: StoredPolicy) -> Actor:
+  """The actor that D4RL's `metadata/policy` describes, for actions in [-1, 1].
+
+  Raises:
+    UserError: it is another kind of policy than this project has.
+  """
+  words = {name: policy.arrays.get(name) for name in ('nonlinearity', 'output_distribution')}
+  if words != {'nonlinearity': 'relu', 'output_distribution': 'tanh_gaussian'}:
+    raise UserError(f'it is a policy of {words}; taken are relu and tanh_gaussian')
+  layers, n_in = [], policy.s.shape[1]
+  while f'fc{len(layers)}/weight' in policy.arrays:
+    layers.append(_layer(policy, f'fc{len(layers)}', n_in))
+    n_in = layers[-1][0].shape[1]
+  heads = [_layer(policy, name, n_in) for name in ('last_fc', 'last_fc_log_std')]
+  if any(kernel.shape[1] != policy.a.shape[1] for kernel, _ in heads):
+    raise UserError('its last layers are not as wide as the actions')
+  layers.append([np.concatenate(parts, axis=-1) for parts in zip(*heads)])
+  n_actions = policy.a.shape[1]
+  box = Box.of(BoundedTensorSpec([n_actions], tf.float32, -1, 1))
+  units = [kernel.shape[1] for kernel, _ in layers[:-1]]
+  actor = Actor(policy.s.shape[1], units, box, Rng(0, INIT), LOG_STD_CLIP)
+  for variables, (kernel, bias) in zip(actor._layers, layers):
+    variables.kernel.assign(kernel)
+    variables.bias.assign(bias)
+  return actor
+
+
+def _layer(policy: StoredPolicy, name: str, n_in: int) -> tuple[np.ndarray, np.ndarray]:
+  """A layer's kernel `[n_in, n_out]` and bias; a source may have the former transposed."""
+  try:
+    weight, bias = (
+      np.asarray(policy.arrays[f'{name}/{x}'], np.float32) for x in ('weight', 'bias')
+    )
+  except (KeyError, ValueError, TypeError):
+    raise UserError(f'it has no {name}/weight and {name}/bias of numbers') from None
+  for kernel in (weight.T, weight):  # PyTorch's own order first
+    if kernel.shape == (n_in, *bias.shape) and np.isfinite(kernel).all():
+      return kernel, bias
+  raise UserError(f'its {name}/weight is {list(weight.shape)}, where {n_in} numbers go in')
+
+
+def log_densities(actor: Actor, s: np.ndarray, a: np.ndarray) -> np.ndarray:
+  """`log π(a|s)` `[N]` float64 of actions `[N, A]`, moved 1e-3 inside the box as in training."""
+
+  @tf.function(autograph=False, reduce_retracing=True)
+  def log_prob(s, a):
+    return actor(s).log_prob(actor.box.clip(a, ACTION_MARGIN))
+
+  parts = (slice(i, i + _BATCH) for i in range(0, len(s), _BATCH))
+  return np.concatenate([log_prob(s[k], a[k]).numpy() for k in parts]).astype(np.float64)
+
+
+class CloneError(NamedTuple):
+  """What a clone lacks to be the policy that collected the data, in nats.
+
+  Attributes:
+    true: the mean of `log b(a|s)` over the data.
+    clone: the mean of `log b̂(a|s)`.
+    error: the mean of their difference, an estimate of `E_s KL(b‖b̂)` where b collected all of it.
+    standard_error: of that mean, as if rows were independent.
+  """
+
+  true: float
+  clone: float
+  error: float
+  standard_error: float
+
+
+def clone_error(rows: Transitions, true: Actor, clone: Actor) -> CloneError:
+  """Compares a clone with the true policy on the data's own states and actions."""
+  of_true, of_clone = (log_densities(actor, rows.s1, rows.a1) for actor in (true, clone))
+  gap = of_true - of_clone
+  spread = float(gap.std()) / np.sqrt(len(gap))
+  return CloneError(float(of_true.mean()), float(of_clone.mean()), float(gap.mean()), float(spread))
+
+
+def compare(data_file: str, clone: str) -> str:
+  """In words how far the clone at a path is from the policy that collected a dataset.
+
+  Raises:
+    UserError: one of them is not there, or does not fit.
+  """
+  n_states, n_actions = stored.widths(data_file)
+  box = Box.of(BoundedTensorSpec([n_actions], tf.float32, -1, 1))
+  true = os.path.join(os.path.dirname(data_file), 'agent_behavior')
+  actors = (
+    policy_loader.load_actor(path, n_states, box, what)
+    for path, what in ((true, 'policy that collected the data'), (clone, 'clone'))
+  )
+  found = clone_error(stored.load(data_file, n_states, n_actions), *actors)
+  return (
+    f'mean of log b over the data: {found.true:.3f} nats of the policy that collected it, '
+    f'{found.clone:.3f} of {clone}; their difference, which the clone costs: {found.error:.3f} ± '
+    f'{found.standard_error:.3f} nats'
+  )

@@ -1,0 +1,275 @@
+"""Data in from other formats, and out to them."""
+
+import os
+import re
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from brac import behavior, checkpoints, environments, files, runs
+from brac.data import provenance, references, stored
+from brac.data.export import Export
+from brac.data.formats import FORMATS
+from brac.data.replay import Dataset
+from brac.data.source import Count, Options, Source, StoredPolicy, make_rows
+from brac.data.transitions import CUT_OFF, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions, fingerprint
+from brac.errors import UserError
+
+BEHAVIOR = 'agent_behavior'  # beside the data: the policy that collected it, where that is known
+_ENDS = {
+  TERMINAL: 'terminal',
+  TIME_LIMIT: 'time_limit',
+  CUT_OFF: 'cut_off',
+  UNKNOWN: 'unknown',
+}
+
+
+def import_data(
+  root_dir: str,
+  env_name: Optional[str],
+  data_name: Optional[str],
+  sub_dir: str,
+  form: str,
+  source_name: str,
+  options: Options,
+  keep_last: bool,
+  allow_other_env: bool,
+) -> str:
+  """Makes a dataset of this project's own of data in another format, and returns where it is.
+
+  Args:
+    root_dir: where datasets are kept.
+    env_name: the environment; the one that the source tells by default.
+    data_name: what it is called; as its source is by default.
+    sub_dir: its folder.
+    form: one of `FORMATS`.
+    source_name: a file, or the id of a dataset.
+    options: what the source does not say itself.
+    keep_last: see `make_rows`.
+    allow_other_env: whether the environment may be another one than the source's.
+
+  Raises:
+    UserError: the source cannot be used, is of another environment, or other data is there.
+  """
+  source = FORMATS[form].read(source_name, options)
+  env_name = _choose_env(source, env_name, source_name, allow_other_env)
+  data_name = data_name or source.data_name
+  for flag, name in (('env_name', env_name), ('data_name', data_name)):
+    if '/' in name:
+      raise UserError(f'--{flag} {name}: a / would nest folders')
+  box = _compare_widths(source, env_name, source_name)
+  data_dir = os.path.join(root_dir, env_name, data_name, sub_dir)
+  path = os.path.join(data_dir, 'data')
+  asked = options._replace(observation_keys=list(options.observation_keys))._asdict()
+  facts = {**source.facts, 'options': {'keep_last': keep_last, **asked}}
+  if checkpoints.recover(path):
+    then = provenance.read(path)
+    if any(then.get(name) != facts.get(name) for name in ('format', 'checksum', 'options')):
+      raise UserError(
+        f'{path} is there already, of another source or other flags; remove it, or choose another '
+        '--data_name or --sub_dir'
+      )
+    logging.info('%s is at %s already: there is nothing to do', source_name, path)
+    return path
+  _lock = runs.lock(data_dir)
+  rows, count = make_rows(source, keep_last)
+  for note in source.notes:
+    logging.warning('%s', note)
+  facts |= _facts_of(count, len(rows.reward))
+  facts['environment'] = {'source': source.env_name, 'used': env_name}
+  if box:
+    facts['action_box'] = {name: x.tolist() for name, x in zip(('low', 'high'), box)}
+    _warn_of_box(rows, *box)
+  facts['data'] = fingerprint(rows)
+  if source.policy:
+    facts['behavior_policy'] = _keep_policy(source.policy, os.path.join(data_dir, BEHAVIOR), box)
+  episodes = tf.Module()
+  episodes.returns, episodes.lengths = tf.Variable(count.returns), tf.Variable(count.lengths)
+  provenance.write(path, facts)
+  checkpoints.save(path, data=Dataset(rows), source=episodes)
+  _log(source_name, facts, count, references.find(env_name, facts))
+  logging.info('%d rows are at %s', len(rows.reward), path)
+  return path
+
+
+def _choose_env(source: Source, env_name: Optional[str], name: str, allow_other: bool) -> str:
+  if not env_name:
+    if not source.env_name:
+      raise UserError(f'{name} does not tell its environment: --env_name names it')
+    return source.env_name
+  if source.env_name and source.env_name != env_name.partition(':')[2]:
+    if source.env_name != env_name and not allow_other:
+      raise UserError(
+        f'{name} is of {source.env_name}, --env_name is {env_name}, which may have other physics '
+        'and numbers of another meaning; leave --env_name out, or add --allow_other_env'
+      )
+  return env_name
+
+
+def _compare_widths(
+  source: Source, env_name: str, name: str
+) -> Optional[tuple[np.ndarray, np.ndarray]]:
+  """The smallest and the largest actions of an environment; None where it cannot be made here.
+
+  Raises:
+    UserError: the source is of other widths, or there is no such environment and the source does
+      not name it.
+  """
+  try:
+    env = environments.described(env_name)
+  except UserError as error:
+    if env_name != source.env_name:
+      raise
+    logging.warning('%s; the data is imported, and not compared with it', error)
+    return None
+  here = env.observation_spec.shape[0], env.action_spec.shape[0]
+  if here != (source.n_states, source.n_actions):
+    raise UserError(
+      f'{name} has observations of {source.n_states} numbers and actions of {source.n_actions}; '
+      f'{env_name} has {here[0]} and {here[1]}'
+    )
+  bounds = env.action_spec.minimum, env.action_spec.maximum
+  return tuple(np.broadcast_to(x, env.action_spec.shape).astype(np.float32) for x in bounds)
+
+
+def _warn_of_box(rows: Transitions, low: np.ndarray, high: np.ndarray) -> None:
+  outside = ((rows.a1 < low) | (rows.a1 > high)).any(-1)
+  if outside.any():
+    logging.warning(
+      '%d of %d rows have an action outside of the box of the environment, first row %d; '
+      'train_eval_offline.out_of_box_actions says what a training does about them',
+      np.count_nonzero(outside),
+      len(outside),
+      np.argmax(outside),
+    )
+
+
+def _keep_policy(policy: StoredPolicy, path: str, box) -> str:
+  """Saves the policy that collected the data; returns what is to be said of that."""
+  if box and not all((np.abs(bound) == 1).all() for bound in box):
+    return 'not kept: its actions are in [-1, 1], those of the environment are not'
+  try:
+    actor = behavior.make_actor(policy)
+  except UserError as error:
+    logging.warning('the policy that collected the data is not kept: %s', error)
+    return f'not kept: {error}'
+  checkpoints.save(path, policy=actor)
+  if policy.log_prob is None:
+    logging.info('the policy that collected the data is at %s', path)
+    return BEHAVIOR
+  inside = (np.abs(policy.a) < 0.99).all(-1)  # where the margins of neither count
+  gap = behavior.log_densities(actor, policy.s, policy.a)[inside] - policy.log_prob[inside]
+  apart = float(np.abs(gap).mean()) if inside.any() else float('nan')
+  if apart > 0.1:
+    logging.warning('its log-densities are %.2g from the infos/action_log_probs of the data', apart)
+  logging.info(
+    'the policy that collected the data is at %s; its log-densities are %.2g from those that the '
+    'source tells, in the mean of %d steps',
+    path,
+    apart,
+    np.count_nonzero(inside),
+  )
+  return BEHAVIOR
+
+
+def _facts_of(count: Count, n_rows: int) -> dict[str, Any]:
+  return {
+    'steps': count.steps,
+    'rows': n_rows,
+    'episodes': {_ENDS[code]: n for code, n in count.episodes.items() if code in _ENDS},
+    'dropped': {_ENDS[code]: n for code, n in count.dropped.items()},
+    'made_up_next_actions': count.made_up,
+    'terminals_without_next_observation': count.no_next,
+  }
+
+
+def _log(
+  name: str, facts: dict[str, Any], count: Count, reference: Optional[references.Reference]
+) -> None:
+  ends = ', '.join(f'{n} {what.replace("_", " ")}' for what, n in facts['episodes'].items())
+  logging.info('%s: %d steps; episodes by their end: %s', name, count.steps, ends)
+  dropped = facts['dropped']
+  if sum(dropped.values()):
+    logging.info(
+      '%d last steps are no rows, for the action after them is not known: %d at a time limit, %d '
+      'where an episode was cut off (--keep_last keeps those whose next observation is known)',
+      sum(dropped.values()),
+      dropped['time_limit'],
+      dropped['cut_off'],
+    )
+  if count.made_up:
+    logging.warning('%d last steps are kept with their own action as the next', count.made_up)
+  if count.no_next:
+    logging.info(
+      '%d terminal states are not in the source: there s2 is s1 again, and counts for nothing',
+      count.no_next,
+    )
+  if len(count.returns):
+    line = '%d whole episodes; return %.1f ± %.1f (%.1f to %.1f), %.1f steps'
+    r = count.returns
+    numbers = [len(r), r.mean(), r.std(), r.min(), r.max(), count.lengths.mean()]
+    if reference:
+      line += '; score %.1f ± %.1f by the references of %s'
+      numbers += [reference.score(r.mean()), reference.spread(r.std()), reference.whose]
+    logging.info(line, *numbers)
+
+
+def export_data(data_file: str, env_name: str, data_name: str, form: str, target: str) -> None:
+  """Writes a dataset of this project's own in another format.
+
+  Args:
+    data_file: where it is.
+    env_name: its environment.
+    data_name: its name.
+    form: one of `FORMATS`.
+    target: a file that is not there yet, or for Minari the id of a new dataset.
+
+  Raises:
+    UserError: there is no such dataset, or the target is there already or cannot be written.
+  """
+  rows, facts = stored.load(data_file, *stored.widths(data_file)), provenance.read(data_file)
+  export = Export(
+    rows,
+    env_name,
+    *_box(env_name, facts, rows),
+    description=_describe(env_name, data_name, facts),
+    reference=references.find(env_name, facts),
+    facts=facts,
+  )
+  place = FORMATS[form].place(target)
+  if os.path.exists(place):
+    raise UserError(f'--target {target}: {place} is there already; remove it, or choose another')
+  folder = os.path.dirname(os.path.abspath(place))
+  with files.writing(folder):
+    os.makedirs(folder, exist_ok=True)
+    FORMATS[form].write(target, export)
+  n_lasts = int(np.isin(rows.end, (TIME_LIMIT, CUT_OFF, UNKNOWN))[export.lasts()].sum())
+  logging.info(
+    '%d rows are written to %s; what only this project reads is in infos/brac: the next actions of '
+    'the last rows of %d episodes that no terminal state ends, how each ended, and the discounts',
+    len(rows.reward),
+    place,
+    n_lasts,
+  )
+
+
+def _box(env_name: str, facts: dict[str, Any], rows: Transitions) -> tuple[np.ndarray, np.ndarray]:
+  """The smallest and the largest actions, `[A]` each: the environment's, or those in the data."""
+  if 'action_box' in facts:
+    return tuple(np.array(facts['action_box'][name], np.float32) for name in ('low', 'high'))
+  try:
+    spec = environments.described(env_name).action_spec
+  except UserError as error:
+    logging.warning('%s; the box of the actions is taken from the data', error)
+    return rows.a1.min(axis=0), rows.a1.max(axis=0)
+  return tuple(np.broadcast_to(x, spec.shape) for x in (spec.minimum, spec.maximum))
+
+
+def _describe(env_name: str, data_name: str, facts: dict[str, Any]) -> str:
+  of = f', imported from {facts["source"]} ({facts["format"]})' if facts else ''
+  physics = ''
+  if re.fullmatch(r'(HalfCheetah|Hopper|Walker2d|Ant)-v2', env_name):
+    physics = ' The physics are those of gym 0.23 on MuJoCo 2.1.0, which no -v4 or -v5 has.'
+  return f'{data_name} of {env_name}{of}, exported from BRAC.{physics}'
