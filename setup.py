@@ -17,13 +17,14 @@ setup(
   description='Behavior Regularized Offline Reinforcement Learning in TensorFlow 2',
   license='Apache-2.0',
   python_requires='>=3.9,<3.12',
-  packages=['brac', 'brac.agents', 'brac.configs', 'brac.trained_policies'],
+  packages=['brac', 'brac.agents', 'brac.grids', 'brac.configs', 'brac.trained_policies'],
   package_dir={'brac.configs': 'configs', 'brac.trained_policies': 'trained_policies'},
   package_data={
-    'brac.configs': ['*'],
+    'brac.configs': ['*', 'grids/*', 'tuned/*/*'],
     'brac.trained_policies': [
       str(path.relative_to(policies)) for path in policies.rglob('*') if path.is_file()
     ],
   },
   install_requires=[r for r in requirements if r],
+  extras_require={'sweep': ['optuna>=4'], 'ray': ['ray>=2.10']},
 )

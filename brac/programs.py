@@ -101,7 +101,7 @@ def run(
 
 def _say(name: str, error) -> int:
   print(f'{name}: {gin_config.first_line(str(error).strip())}', file=sys.stderr)
-  return 1
+  return getattr(error, 'exit_status', 1)
 
 
 def quiet_imports() -> None:

@@ -7,10 +7,12 @@ import json
 import math
 import os
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional
 
 from brac import files
 from brac.errors import UserError
+
+Task = tuple[str, str, str]  # environment, data, n{N}
 
 PROGRESS, RESULTS = 'progress.json', 'results.csv'
 
@@ -22,7 +24,7 @@ def write_progress(folder: str, step: int, total_train_steps: int) -> None:
   files.write_text(path, json.dumps(progress) + '\n')
 
 
-def read_progress(folder: str) -> Optional[Tuple[int, int]]:
+def read_progress(folder: str) -> Optional[tuple[int, int]]:
   """`(step, total_train_steps)` of a run; None where nothing tells them.
 
   Raises:
@@ -74,7 +76,7 @@ NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
 VERSION = '# version: '  # how the line of operative_config.gin begins that tells it
 
 
-def read_settings(folder: str) -> Dict[str, str]:
+def read_settings(folder: str) -> dict[str, str]:
   """What a run's numbers depend on, as written down, {} where it is not: gin's, and `version`."""
   try:
     with open(os.path.join(folder, 'operative_config.gin'), errors='replace') as f:
@@ -101,15 +103,15 @@ class Run(NamedTuple):
   n_train: str  # as in the folder's name: n1000000
   algorithm: str  # the agent's folder, with the sub_dir after it where that is not 0
   seed: str
-  steps: Tuple[int, ...] = ()  # of the evaluations
-  returns: Dict[str, Tuple[float, ...]] = {}  # the mean return of each evaluation, by policy
+  steps: tuple[int, ...] = ()  # of the evaluations
+  returns: dict[str, tuple[float, ...]] = {}  # the mean return of each evaluation, by policy
   step: int = 0
   total: int = 0  # the steps of the finished run
   told: bool = True  # whether the folder says so; `total` is guessed otherwise
   fault: str = ''  # why it cannot be read
 
   @property
-  def task(self) -> Tuple[str, str, str]:
+  def task(self) -> Task:
     return self.env_name, self.data_name, self.n_train
 
   @property
@@ -119,7 +121,7 @@ class Run(NamedTuple):
     return 'finished' if self.steps and self.step >= self.total else 'unfinished'
 
 
-def read_runs(root_dir: str) -> List[Run]:
+def read_runs(root_dir: str) -> list[Run]:
   """The runs below a folder, the broken ones too, in order of their names.
 
   A run whose folder has no `progress.json` (an older version's) counts as finished where it is as
@@ -130,7 +132,7 @@ def read_runs(root_dir: str) -> List[Run]:
   return [run if run.told else run._replace(total=longest) for run in runs]
 
 
-def _places(folder: str, place: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...], str]]:
+def _places(folder: str, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
   """`(ENV, DATA, n{N}, AGENT, SUB_DIR, SEED)` and folder of each run; shorter where that is all.
 
   A SUB_DIR may be a path, so that there is more than one name between AGENT and SEED.
@@ -158,7 +160,7 @@ def _tells_of_a_run(folder: str) -> bool:
   return any(os.path.exists(os.path.join(folder, name)) for name in (PROGRESS, RESULTS))
 
 
-def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
+def _read_run(folder: str, place: tuple[str, ...]) -> Run:
   # A name that is not UTF-8 could not be printed or written.
   readable, *place = (os.fsencode(x).decode(errors='backslashreplace') for x in (folder, *place))
   agent, *between, seed = (*place[3:], '', '')[: max(3, len(place) - 3)]
@@ -182,7 +184,7 @@ def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
   return run
 
 
-def read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...]]]:
+def read_results(path: str) -> tuple[tuple[int, ...], dict[str, tuple[float, ...]]]:
   """The steps of a `results.csv`, and the returns by policy.
 
   Raises:
@@ -203,7 +205,7 @@ def read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...
   header = lines[0].split(',')
   if header[0] != 'step' or len(set(header)) != len(header) or len(header) < 2 or '' in header:
     raise ValueError(f'the first line of results.csv is {_shown(lines[0])}, not step,main,...')
-  rows: List[List[float]] = []
+  rows: list[list[float]] = []
   for k, line in enumerate(lines[1:], 2):
     try:
       step, *values = line.split(',')

@@ -28,7 +28,7 @@ from tensorflow.core.util import event_pb2
 
 import brac
 from brac import checkpoints, files, results
-from brac.errors import UserError
+from brac.errors import InUse, UserError
 
 
 class Stopped(Exception):
@@ -229,7 +229,8 @@ def lock(folder: str) -> IO:
   """Takes a folder for this process until the process ends, however it ends.
 
   Raises:
-    UserError: another process has it, or it cannot be written.
+    InUse: another process has it.
+    UserError: it cannot be written.
   """
   checkpoints.check_path(folder)
   with files.writing(folder):
@@ -240,7 +241,7 @@ def lock(folder: str) -> IO:
     except BlockingIOError:
       handle.seek(0)
       holder = handle.read().decode().strip()
-      raise UserError(f'{folder} is in use by {holder}') from None
+      raise InUse(f'{folder} is in use by {holder}') from None
     atexit.register(handle.truncate, 0)
     handle.truncate(0)
     handle.write(f'process {os.getpid()} on {socket.gethostname()}'.encode())

@@ -5,15 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
-import types
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from brac import checkpoints, report, results
+from brac import checkpoints, results
 from brac.dataset import GOES_ON, TERMINAL, Dataset, Transitions
 from brac.errors import UserError
+from brac.grids import curves, statistics
+from brac.grids.behavior import Behavior, load_behavior, write_behavior
+from brac.grids.notes import notes_on_runs
+from brac.grids.summary import Summary
 
 ENV = 'HalfCheetah-v2'
 
@@ -320,16 +323,16 @@ def test_the_results_of_a_run_whose_checkpoint_is_gone_are_not_written_over(tmp_
 
 
 def test_the_interquartile_mean_leaves_a_quarter_out_at_either_end():
-  assert report.iqm(np.array([8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 1e9])) == (3 + 5 + 6 + 7) / 4
+  assert statistics.iqm(np.array([8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 1e9])) == (3 + 5 + 6 + 7) / 4
   # Where the number of scores is no multiple of four, whole ones go: scipy's trim_mean.
-  assert report.iqm(np.array([5.0, -1e9, 1.0, 1e9, 3.0])) == 3.0
-  assert report.iqm(np.array([1.0, 2.0, 6.0])) == 3.0
-  assert report.iqm(np.array([[1.0], [4.0]])).tolist() == [1.0, 4.0]
+  assert statistics.iqm(np.array([5.0, -1e9, 1.0, 1e9, 3.0])) == 3.0
+  assert statistics.iqm(np.array([1.0, 2.0, 6.0])) == 3.0
+  assert statistics.iqm(np.array([[1.0], [4.0]])).tolist() == [1.0, 4.0]
 
 
 def test_the_interval_is_that_of_rliable():
   scores = np.array([[0.9, 1.4], [1.1, 2.0], [1.3, 0.2], [0.7, 1.6], [1.0, 1.2]])  # [seeds, tasks]
-  mean, low, high = report.iqm_interval(list(scores.T))
+  mean, low, high = statistics.iqm_interval(list(scores.T))
   assert mean == pytest.approx(1.15)
   # get_interval_estimates of rliable 1.2.0, with 50,000 repetitions.
   assert low == pytest.approx(0.833, abs=0.03) and high == pytest.approx(1.383, abs=0.03)
@@ -338,22 +341,22 @@ def test_the_interval_is_that_of_rliable():
 def test_the_bootstrap_draws_within_tasks():
   # Between tasks there is much to draw from, within them nothing.
   strata = [np.array([1.0, 1.0]), np.array([5.0, 5.0]), np.array([9.0])]
-  assert report.iqm_interval(strata) == pytest.approx((11 / 3,) * 3)
+  assert statistics.iqm_interval(strata) == pytest.approx((11 / 3,) * 3)
 
 
 def test_a_score_of_one_is_as_good_as_the_data():
-  assert report.score(400, 200) == 2 and report.score(-50, 200) == -0.25
-  assert report.score(-200, -200) == 1 and report.score(-100, -200) == 1.5
+  assert statistics.score(400, 200) == 2 and statistics.score(-50, 200) == -0.25
+  assert statistics.score(-200, -200) == 1 and statistics.score(-100, -200) == 1.5
 
 
 def test_data_of_return_0_is_no_unit_and_said(tmp_path):
   for data in ('a', 'b', 'c'):
     write_run(tmp_path, f'{ENV}/{data}/n1/bc/0/0', {'main': [4.0]}, total=10)
   tasks = [(ENV, data, 'n1') for data in 'abc']
-  behavior = {task: report.Behavior(x, 0.0, x, 1) for task, x in zip(tasks, (2.0, 2.0, 0.0))}
-  of = report.Report(results.read_runs(str(tmp_path)), behavior, 1)
+  behavior = {task: Behavior(x, 0.0, x, 1) for task, x in zip(tasks, (2.0, 2.0, 0.0))}
+  of = Summary(results.read_runs(str(tmp_path)), behavior, 1)
   assert of.aggregate() == [['bc main', 2.0, '', '', '2 of 2', '2']]
-  (note,) = [note for note in of.notes(str(tmp_path)) if 'return is 0' in note]
+  (note,) = [note for note in notes_on_runs(of, str(tmp_path)) if 'return is 0' in note]
   assert note.startswith(f'{ENV} c n1: ')
 
 
@@ -361,7 +364,7 @@ def test_a_band_is_the_mean_and_deviation_at_each_step():
   place = ('', *'edn', 'bc')
   long = results.Run(*place, '0', (10, 20, 30), {'main': (1.0, 2.0, 3.0)})
   short = results.Run(*place, '1', (10, 30), {'main': (3.0, 9.0)})
-  steps, mean, std = report.band([long, short], 'main')
+  steps, mean, std = statistics.band([long, short], 'main')
   assert (steps.tolist(), mean.tolist(), std.tolist()) == ([10, 20, 30], [2, 2, 6], [1, 0, 3])
 
 
@@ -426,22 +429,21 @@ def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
   assert f'{tree}/report/behavior.csv cannot be read; it is written anew' in damaged.stdout
 
 
-def test_data_that_is_not_there_or_bad_is_a_note(tmp_path, monkeypatch):
+def test_data_that_is_not_there_or_bad_is_a_note(tmp_path):
   folder = tmp_path / ENV / 'eps1' / '0'
   write_data(folder / 'data', [TERMINAL, TERMINAL], [1, np.inf])
 
   def load(file):
-    flags = types.SimpleNamespace(data_sub_dir='0', data_file_name=file)
-    monkeypatch.setattr(report, 'FLAGS', flags)
-    return report.load_behavior([(ENV, 'eps1', 'n1')], str(tmp_path), str(tmp_path / 'kept.csv'))
+    kept_in = str(tmp_path / 'kept.csv')
+    return load_behavior([(ENV, 'eps1', 'n1')], str(tmp_path), '0', file, kept_in)
 
   behavior, (note,) = load('data')
   assert behavior == {} and '1 numbers of _reward are not finite' in note
   behavior, (note,) = load('nosuch')
   assert behavior == {} and f'no dataset at {folder}/nosuch; in that folder there is: data' in note
   # What is gone, and known from before, is no news.
-  known = {(ENV, 'eps1', 'n1'): report.Behavior(1.0, 2.0, 3.0, 4)}
-  report.write_behavior(str(tmp_path / 'kept.csv'), known)
+  known = {(ENV, 'eps1', 'n1'): Behavior(1.0, 2.0, 3.0, 4)}
+  write_behavior(str(tmp_path / 'kept.csv'), known)
   assert load('nosuch') == (known, [])
 
 
@@ -463,15 +465,15 @@ def test_curves_show_both_policies_the_band_and_the_unfinished_run(tmp_path):
       write_run(root, f'{ENV}/eps1/n1000/kl_vp/0/{seed}', columns, total=100)
     if unfinished:
       write_run(root, f'{ENV}/eps1/n1000/kl_vp/0/9', {'main': [3000.0] * 5}, total=100)
-    behavior = {(ENV, 'eps1', 'n1000'): report.Behavior(1500.0, 1.0, 1500.0, 5)}
-    of = report.Report(results.read_runs(str(root)), behavior, 2)
-    report.draw(of, (ENV, 'eps1', 'n1000'), str(root / 'curve.png'))
+    behavior = {(ENV, 'eps1', 'n1000'): Behavior(1500.0, 1.0, 1500.0, 5)}
+    of = Summary(results.read_runs(str(root)), behavior, 2)
+    curves.draw(of, (ENV, 'eps1', 'n1000'), str(root / 'curve.png'))
     return matplotlib.image.imread(root / 'curve.png')
 
   one, three, more = drawn(1, False), drawn(3, False), drawn(3, True)
   assert min(one.shape[:2]) > 300
   for image in (one, three, more):
-    assert pixels(image, report.BLUE) > 200 and pixels(image, report.VERMILION) > 200
+    assert pixels(image, curves.BLUE) > 200 and pixels(image, curves.VERMILION) > 200
   light_blue = '#cce3f0'  # a fifth of the blue on white
   assert pixels(three, light_blue) > 2000 > 100 > pixels(one, light_blue)
   grey = '#999999'

@@ -177,13 +177,14 @@ def test_a_mistake_is_one_line_and_nothing_is_started(configs, tmp_path, flags, 
 
 SCHEDULE = """
 import json, sys
-from brac import run_paper, runs
+from brac import runs
+from brac.grids.jobs import Job, Local, run_jobs
 runs.catch_stops()
 jobs = [
-  run_paper.Job(name, ['sh', '-c', script], f'logs/{name}.log', tuple(needs))
+  Job(name, ['sh', '-c', script], f'logs/{name}.log', tuple(needs))
   for name, script, needs in json.loads(sys.argv[1])
 ]
-failed = run_paper.run_jobs(jobs, int(sys.argv[2]))
+failed = run_jobs(jobs, Local(min(int(sys.argv[2]), len(jobs))))
 print(json.dumps(failed))
 """
 
