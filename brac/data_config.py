@@ -32,6 +32,15 @@ def project_folder(name: str) -> str:
   return installed if os.path.isdir(installed) else os.path.join(os.path.dirname(_HERE), name)
 
 
+def folder_name(name: str) -> str:
+  """The folder of an environment, or of data, that has a name.
+
+  `lab/Point-v0` and `d4rl/medium` have one folder each, `lab--Point-v0` and `d4rl--medium`: what
+  looks for runs by the depth of their folders finds them all.
+  """
+  return name.strip('/').replace('/', '--')
+
+
 def shipped_policy(env_name: str, policy_root_dir: Optional[str] = None) -> str:
   """`agent_partial_target` of an environment among the shipped policies, or those in a folder."""
   root = policy_root_dir or project_folder('trained_policies')

@@ -6,8 +6,9 @@ last evaluations, of the runs that are finished. There is a row for each policy 
 tests it. Compare that one with the papers; of BRAC both are given, side by side.
 
 Prints the tables, and leaves in --output_dir: report.md, {ENV}_n{N}.csv, runs.csv, iqm.csv,
-behavior.csv, and a figure of learning curves for each environment and dataset,
-{ENV}_{DATA}_n{N}.png.
+behavior.csv, evaluations.csv (a line for each evaluation of each run), and a figure of learning
+curves for each environment and dataset, {ENV}_{DATA}_n{N}.png. The commands of the runs go into
+commands.sh, beside the runs, or where --output_dir says.
 """
 
 import os
@@ -16,14 +17,14 @@ import textwrap
 from absl import flags
 
 from brac import files, programs, results
+from brac.data_config import folder_name
 from brac.errors import UserError
 from brac.grids.behavior import load_behavior, write_behavior
 from brac.grids.curves import draw
 from brac.grids.notes import notes_on_runs
-from brac.grids.statistics import final
+from brac.grids.records import commands, evaluation_rows, run_rows
 from brac.grids.summary import Summary
 from brac.grids.tables import ABSENT, markdown, text, write_csv
-from brac.results import Run
 
 FLAGS = flags.FLAGS
 
@@ -36,19 +37,25 @@ flags.DEFINE_string(
 flags.DEFINE_string('data_sub_dir', '0', 'The --sub_dir that the data was collected with.')
 flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.")
 flags.DEFINE_string('output_dir', None, 'Where the files go; {root_dir}/report by default.')
+flags.DEFINE_bool('sweeps', False, 'Whether the trials of searches are in the tables as well.')
 flags.DEFINE_integer('last', 10, 'How many of the last evaluations are averaged.', lower_bound=1)
 
 
 def main() -> None:
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
   output_dir = programs.folder(FLAGS.output_dir) or os.path.join(root_dir, 'report')
-  runs = results.read_runs(root_dir)
-  if not runs:
+  all_runs, notes = results.read_tree(root_dir)
+  runs = [run for run in all_runs if FLAGS.sweeps or not run.sub_dir.startswith('sweep/')]
+  if not all_runs:
     raise UserError(f'--root_dir {root_dir}: no runs of train_offline are below it')
   kept_in = os.path.join(output_dir, 'behavior.csv')
-  behavior, notes = load_behavior(
+  behavior, more = load_behavior(
     (run.task for run in runs), data_root_dir, FLAGS.data_sub_dir, FLAGS.data_file_name, kept_in
   )
+  notes += more
+  if len(runs) < len(all_runs):
+    n = len(all_runs) - len(runs)
+    notes.append(f'{n} trials of searches are not in the tables; --sweeps has them there')
   summary = Summary(runs, behavior, FLAGS.last)
   tables, aggregate = summary.tables(), summary.aggregate()
   notes += notes_on_runs(summary, root_dir)
@@ -75,20 +82,24 @@ def main() -> None:
     write_behavior(kept_in, behavior)
   page = ['# Returns', legend]
   for name, table, sheet in tables:
-    write_csv(os.path.join(output_dir, f'{name}.csv'), sheet)
+    write_csv(os.path.join(output_dir, f'{folder_name(name)}.csv'), sheet)
     page.append(markdown(table))
   header = ['', 'IQM', '2.5 %', '97.5 %', 'tasks', 'runs']
   write_csv(os.path.join(output_dir, 'iqm.csv'), [header, *aggregate])
   if aggregate:
     page += ['## Interquartile means', f'The {aggregate_title}: {aggregate_legend}.']
     page.append(markdown(aggregate_table))
-  write_csv(os.path.join(output_dir, 'runs.csv'), run_rows(runs, root_dir))
+  write_csv(os.path.join(output_dir, 'runs.csv'), run_rows(all_runs, root_dir, FLAGS.last))
+  write_csv(os.path.join(output_dir, 'evaluations.csv'), evaluation_rows(all_runs))
+  script = os.path.join(output_dir if FLAGS.output_dir else root_dir, 'commands.sh')
+  with open(script, 'w', encoding='utf-8') as f:
+    f.write(commands(runs))
   if notes:
     page += ['## Notes', '\n'.join(f'- {note}' for note in notes)]
   page.append('## Learning curves')
   for task in summary.tasks:
     if any(run.returns for run in runs if run.task == task):
-      name = '_'.join(task) + '.png'
+      name = folder_name('_'.join(task)) + '.png'
       draw(summary, task, os.path.join(output_dir, name))
       page.append(f'![Learning curves of {" ".join(task)}]({name})')
   with open(os.path.join(output_dir, 'report.md'), 'w', encoding='utf-8') as f:
@@ -102,18 +113,6 @@ def main() -> None:
     print(textwrap.fill(aggregate_legend, 100))
   print(''.join(f'\n{note}' for note in notes))
   print(f'\nas CSV and Markdown, with learning curves: {output_dir}')
-
-
-def run_rows(runs: list[Run], root_dir: str) -> list[list]:
-  """A line for each run and policy, the broken ones too."""
-  rows = [['folder', 'status', 'step', 'total', 'policy', 'evaluations', 'mean of last', 'fault']]
-  for run in runs:
-    place = os.path.relpath(run.folder, root_dir)
-    for policy in run.returns or ['']:
-      mean = final(run, policy, FLAGS.last) if run.steps and policy else ''
-      numbers = [run.step, run.total, policy, len(run.steps), mean, run.fault]
-      rows.append([place, run.status + '?' * (not run.told), *numbers])
-  return rows
 
 
 if __name__ == '__main__':

@@ -27,6 +27,12 @@ flags.DEFINE_list(
   'data_names', ['pure', 'eps1', 'eps3', 'gaussian1', 'gaussian3'], 'The data: dcfg_NAME.py each.'
 )
 flags.DEFINE_list('seeds', ['0', '1', '2', '3', '4'], 'The seeds of the trainings.')
+flags.DEFINE_bool(
+  'tuned',
+  True,
+  'Whether a preset that is tuned for an environment, as brac.sweep leaves it in tuned/{ENV}/, takes '
+  'the place of the plain one.',
+)
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps of each run.', lower_bound=1)
 
 
@@ -40,9 +46,10 @@ def make_plan() -> Plan:
       seed is none, or what is finished was trained otherwise.
   """
   grid = grid_flags.make_grid(FLAGS.total_train_steps)
-  plan = Plan(grid, own_clones='bc' in FLAGS.presets)
+  plan = Plan(grid, own_clones='bc' in FLAGS.presets, tuned=FLAGS.tuned)
   for preset in FLAGS.presets:
-    plan.preset(preset)
+    for env_name in FLAGS.env_names:
+      plan.preset(preset, env_name)
   if not all(seed.isdecimal() and int(seed) <= programs.MAX_SEED for seed in FLAGS.seeds):
     raise UserError(
       f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers up to {programs.MAX_SEED}'

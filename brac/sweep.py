@@ -19,7 +19,7 @@ import sys
 from absl import flags
 
 from brac import files, gin_config, programs, results
-from brac.data_config import project_folder
+from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 from brac.grids import grid_flags, outcome, presets, search, space
 from brac.grids.jobs import Job, run_jobs
@@ -54,7 +54,7 @@ flags.DEFINE_string(
   'grid', None, 'The grid, a file. By default grids/PRESET.json in --config_dir, or among ours.'
 )
 flags.DEFINE_string(
-  'tuned_dir', None, 'Where the tuned presets go. By default tuned/ in --config_dir.'
+  'tuned_dir', None, 'Where the tuned presets go. By default tuned/, beside the plain one.'
 )
 flags.DEFINE_integer(
   'winner_steps', 0, 'The training steps that the best trial goes on to in the end.', lower_bound=0
@@ -83,10 +83,10 @@ def open_search(env_name: str, preset: str, tried: Space) -> Search:
     FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, FLAGS.last, FLAGS.max_trials
   )
   root_dir = programs.folder(FLAGS.root_dir)
-  place = (root_dir, env_name, FLAGS.data_name, f'n{FLAGS.n_train}', preset, 'sweep')
+  place = map(folder_name, (env_name, FLAGS.data_name, f'n{FLAGS.n_train}', preset, 'sweep'))
   name = f'{env_name} {FLAGS.data_name} {preset}'
   job = functools.partial(job_of, env_name, preset)
-  return Search(name, tried, schedule, os.path.join(*place), FLAGS.seed, job)
+  return Search(name, tried, schedule, os.path.join(root_dir, *place), FLAGS.seed, job)
 
 
 def read_space(config_dir: str, preset: str) -> Space:
@@ -97,7 +97,7 @@ def read_space(config_dir: str, preset: str) -> Space:
   """
   tried = space.read(_grid_path(config_dir, preset))
   bindings = [*FLAGS.gin_bindings, *tried.points()[0].bindings]
-  agent_name = presets.load(config_dir, preset, bindings).agent_name
+  agent_name = presets.load(presets.find_preset(config_dir, preset), bindings).agent_name
   gin_config.unused('train_eval_offline', agent_name, bindings)
   return tried
 
@@ -115,12 +115,19 @@ def _grid_path(config_dir: str, preset: str) -> str:
 
 def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
   """Where a tuned preset goes; raises UserError where there is a file that no search wrote."""
-  folder = programs.folder(FLAGS.tuned_dir) or os.path.join(config_dir, 'tuned')
-  path = os.path.join(folder, env_name, preset + '.gin')
+  beside = os.path.dirname(presets.find_preset(config_dir, preset))
+  folder = programs.folder(FLAGS.tuned_dir) or presets.tuned_folder(beside)
+  path = os.path.join(folder, folder_name(env_name), preset + '.gin')
   if os.path.exists(path):
     with open(path, errors='replace') as f:
       if outcome.SIGN not in f.readline():
         raise UserError(f'{path} was not written by a search; choose another --tuned_dir')
+  while not os.path.exists(folder):
+    folder = os.path.dirname(os.path.abspath(folder))
+  if not os.access(folder, os.W_OK):
+    raise UserError(
+      f'{folder} cannot be written, where {path} is to be; choose another --tuned_dir'
+    )
   return path
 
 
@@ -133,7 +140,7 @@ def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
   if not winner:
     return
   tuned = _tuned_path(config_dir, env_name, preset)
-  source = presets.load(config_dir, preset, FLAGS.gin_bindings).path
+  source = presets.find_preset(config_dir, preset)
   ours = os.path.dirname(source) == project_folder('configs')
   include = os.path.basename(source) if ours else os.path.relpath(source, os.path.dirname(tuned))
   about = (

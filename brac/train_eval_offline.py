@@ -1,6 +1,7 @@
 """The offline experiment: an agent trained on a stored dataset, evaluated in its environment."""
 
 import os
+from typing import Optional
 
 import gin
 from absl import logging
@@ -16,7 +17,7 @@ from brac.training import Schedule, train
 @gin.configurable(
   denylist=[
     'log_dir', 'data_file', 'env_name', 'n_train', 'total_train_steps', 'n_eval_episodes', 'seed',
-    'allow_changed_config',
+    'allow_changed_config', 'about',
   ]
 )  # fmt: skip
 def train_eval_offline(
@@ -29,6 +30,7 @@ def train_eval_offline(
   n_eval_episodes: int,
   seed: int,
   allow_changed_config: bool = False,
+  about: Optional[results.About] = None,
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,
   out_of_box_actions: str = 'count',
@@ -47,8 +49,8 @@ def train_eval_offline(
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
-  The first block of arguments are the program's flags; a preset, a gin file, may bind
-  `agent_name`. Of the rest, which gin binds:
+  The first block of arguments are the program's flags, and what run it is for the record; a preset,
+  a gin file, may bind `agent_name`. Of the rest, which gin binds:
 
   Args:
     shuffle_steps: the data is cut into blocks of so many transitions, whose order is drawn, before
@@ -141,7 +143,7 @@ def train_eval_offline(
 
   def write_progress() -> None:
     with files.writing(log_dir):
-      results.write_progress(log_dir, agent.step, total_train_steps)
+      results.write_progress(log_dir, agent.step, total_train_steps, about)
 
   def save(step: int) -> None:
     if agent_name == 'bc':

@@ -7,10 +7,12 @@ in the place of {AGENT}. Started again on such a folder it goes on from its last
 
 import os
 import shlex
+import sys
 
 from absl import flags
 
-from brac import gin_config, programs
+from brac import gin_config, programs, results
+from brac.data_config import project_folder
 from brac.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -60,13 +62,22 @@ def main() -> None:
     n_eval_episodes=FLAGS.n_eval_episodes,
     seed=FLAGS.seed,
     allow_changed_config=FLAGS.allow_changed_config,
+    about=results.About(
+      FLAGS.env_name, FLAGS.data_name, FLAGS.n_train, run_name, sub_dir, FLAGS.seed, _command()
+    ),
   )
+
+
+def _command() -> str:
+  """What this program was started with; our own configs are found by any checkout."""
+  ours = project_folder('configs') + os.sep
+  given = [word.replace(ours, 'configs/') for word in sys.argv[1:]]
+  return shlex.join(['python', '-m', 'brac.train_offline', *given])
 
 
 def _check_there_is(data_file: str) -> None:
   """Raises UserError where nothing was collected under the `--data_name`."""
   from brac import environments
-  from brac.data_config import project_folder
 
   env_dir = os.path.join(programs.folder(FLAGS.data_root_dir), FLAGS.env_name)
   if os.path.isdir(os.path.join(env_dir, FLAGS.data_name)):

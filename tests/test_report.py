@@ -224,6 +224,118 @@ def test_a_sub_dir_may_be_a_path(tmp_path):
   }
 
 
+def tell(folder, root, command='', **changes):
+  """Lets a run that is where it was made say what it is."""
+  env_name, data_name, n_train, agent, *sub_dir, seed = folder.relative_to(root).parts
+  about = results.About(
+    env_name, data_name, int(n_train[1:]), agent, '/'.join(sub_dir), int(seed), command
+  )
+  results.write_progress(str(folder), 10, 10, about._replace(**changes))
+  return about._replace(**changes)
+
+
+def test_a_run_is_known_by_what_it_says_wherever_it_is(tmp_path):
+  made = write_run(tmp_path / 'made', f'{ENV}/eps1/n5/kl_vp/tuned/2', {'main': [1.0]}, total=10)
+  about = tell(made, tmp_path / 'made', "python -m brac.train_offline --gin_bindings='a = 1'")
+  assert results.read_about(str(made)) == about
+  (tmp_path / 'learn' / 'old').mkdir(parents=True)
+  os.rename(made, tmp_path / 'learn' / 'old' / 'second try')
+  (run,) = results.read_runs(str(tmp_path / 'learn'))
+  assert (run.task, run.algorithm, run.seed) == ((ENV, 'eps1', 'n5'), 'kl_vp tuned', '2')
+  assert run.status == 'finished' and run.folder.endswith('/old/second try')
+  # Started again it says the same; one of an older version says nothing.
+  results.write_progress(str(tmp_path / 'learn/old/second try'), 20, 20, about)
+  assert results.read_progress(run.folder) == (20, 20) and results.read_about(run.folder) == about
+  results.write_progress(run.folder, 20, 20)
+  assert results.read_about(run.folder) is None
+
+
+def test_a_copied_folder_is_no_further_seed(tmp_path):
+  place = f'{ENV}/eps1/n5/bc/0'
+  for seed, value in (('0', 1.0), ('1', 3.0)):
+    tell(write_run(tmp_path, f'{place}/{seed}', {'main': [value]}, total=10), tmp_path)
+  shutil.copytree(tmp_path / place / '0', tmp_path / place / '0.bak')
+  shutil.copytree(tmp_path / place / '1', tmp_path / 'backup' / '1')
+  write_run(tmp_path, f'{place}/1.bak', {'main': [50.0]}, total=10)  # and says nothing
+  run = run_report(tmp_path)
+  assert table_of(run.stdout)['bc main'] == ['2.0 ± 1.0 (2)']
+  for note in (
+    f'no run: {place}/0.bak: a copy of another',
+    'no run: backup/1: a copy of another',
+    f"no run: {place}/1.bak: '1.bak' is no seed",
+  ):
+    assert note in run.stdout.splitlines()
+  # Without the one that it was copied from it is the run.
+  shutil.rmtree(tmp_path / place / '0')
+  assert [r.seed for r in results.read_runs(str(tmp_path))] == ['0', '1']
+
+
+def test_names_with_a_slash_are_names(tmp_path):
+  tell(
+    write_run(tmp_path, 'my:lab--Point-v0/d4rl--medium/n5/bc/0/0', {'main': [1.0]}, total=10),
+    tmp_path,
+    env_name='my:lab/Point-v0',
+    data_name='d4rl/medium',
+  )
+  # As older versions left them.
+  for place in ('my:lab/Old-v0/d4rl/medium', 'Old-v2/d4rl/medium', 'lab/Old-v3/eps1'):
+    write_run(tmp_path, place + '/n5/bc/0/0', {'main': [1.0]}, total=10)
+  run = run_report(tmp_path)
+  assert run.returncode == 0, run.stderr
+  assert {r.task[:2] for r in results.read_runs(str(tmp_path))} == {
+    ('my:lab/Point-v0', 'd4rl/medium'),
+    ('my:lab/Old-v0', 'd4rl/medium'),
+    ('Old-v2', 'd4rl/medium'),
+    ('lab/Old-v3', 'eps1'),
+  }
+  there = set(os.listdir(tmp_path / 'report'))
+  assert {'my:lab--Point-v0_n5.csv', 'my:lab--Point-v0_d4rl--medium_n5.png'} <= there
+
+
+def test_an_empty_cell_is_an_evaluation_that_there_is_not(tmp_path):
+  folder = write_run(tmp_path, f'{ENV}/eps1/n1/bear/0/0', {'main': [1.0], 'max_q': [1.0]}, 50)
+  text = 'step,main,max_q\n10,1,2\n20,3,4\n30,,\n40,5,\n50,,\n'
+  (folder / 'results.csv').write_text(text)
+  results.write_progress(str(folder), 50, 50)
+  rows = table_of(run_report(tmp_path).stdout)
+  assert rows['bear main'] == ['4.0 (1)'] and rows['bear max_q'] == ['3.0 (1)']
+  (folder / 'results.csv').write_text('step,main,max_q\n10,,\n50,,\n')
+  (run,) = results.read_runs(str(tmp_path))
+  assert (run.status, run.fault) == ('broken', 'it has no evaluation')
+
+
+def test_all_runs_stand_in_one_table_with_their_commands(tmp_path):
+  place = f'{ENV}/eps1/n5/kl_vp'
+  first = write_run(tmp_path, f'{place}/0/0', {'main': [1.0, 2.0], 'max_q': [3.0, 4.0]}, total=20)
+  tell(first, tmp_path, 'python -m brac.train_offline --seed=0')
+  write_run(tmp_path, f'{place}/0/1', {'main': [5.0]}, total=10)
+  trial = write_run(tmp_path, f'{place}/sweep/ALPHA_30/0', {'main': [7.0]}, total=10)
+  tell(trial, tmp_path, 'python -m brac.train_offline --sub_dir=sweep/ALPHA_30')
+  run = run_report(tmp_path)
+  table = read_csv(tmp_path / 'report' / 'evaluations.csv')
+  assert table[0] == [
+    *('env', 'data', 'transitions', 'agent', 'sub_dir', 'seed', 'step', 'policy', 'return')
+  ]
+  assert table[1:] == [
+    [ENV, 'eps1', '5', 'kl_vp', *line.split()]
+    for line in (
+      *('0 0 10 main 1.0', '0 0 20 main 2.0', '0 0 10 max_q 3.0', '0 0 20 max_q 4.0'),
+      *('0 1 10 main 5.0', 'sweep/ALPHA_30 0 10 main 7.0'),
+    )
+  ]
+  # The trials of searches have tables of their own.
+  assert 'sweep' not in run.stdout.split('mean ± standard')[0]
+  assert '1 trials of searches are not in the tables; --sweeps has them there' in run.stdout
+  assert table_of(run_report(tmp_path, '--sweeps').stdout)['kl_vp sweep/ALPHA_30 main']
+  run_report(tmp_path)
+  assert (tmp_path / 'commands.sh').read_text() == (
+    '#!/usr/bin/env bash\n# The command of each run, as its folder tells it.\nset -e\n\n'
+    f'# {ENV}, data eps1, 5 transitions\n'
+    'python -m brac.train_offline --seed=0\n'
+    '# kl_vp of seed 1 does not tell its command\n'
+  )
+
+
 def test_a_run_that_does_not_tell_its_length_is_compared_with_the_longest(tmp_path):
   for seed, n in enumerate((3, 2, 3)):
     write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/{seed}', {'main': [1.0] * n})
@@ -361,7 +473,7 @@ def test_data_of_return_0_is_no_unit_and_said(tmp_path):
 
 
 def test_a_band_is_the_mean_and_deviation_at_each_step():
-  place = ('', *'edn', 'bc')
+  place = ('', *'edn', 'bc', '0')
   long = results.Run(*place, '0', (10, 20, 30), {'main': (1.0, 2.0, 3.0)})
   short = results.Run(*place, '1', (10, 30), {'main': (3.0, 9.0)})
   steps, mean, std = statistics.band([long, short], 'main')

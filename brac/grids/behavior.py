@@ -7,6 +7,7 @@ from typing import Iterable, NamedTuple
 import numpy as np
 
 from brac import programs
+from brac.data_config import folder_name
 from brac.errors import UserError
 from brac.grids.tables import write_csv
 from brac.results import Task
@@ -75,7 +76,7 @@ def load_behavior(
     notes.append(f'{kept_in} cannot be read; it is written anew')
   tasks = set(tasks)
   for place in sorted({task[:2] for task in tasks}):
-    path = os.path.join(data_root_dir, *place, sub_dir, file_name)
+    path = os.path.join(data_root_dir, *map(folder_name, place), sub_dir, file_name)
     if os.path.isdir(os.path.dirname(path)):
       programs.quiet_imports()
       from brac import checkpoints

@@ -8,7 +8,7 @@ import sys
 from typing import Optional, Sequence
 
 from brac import results
-from brac.data_config import project_folder
+from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 from brac.grids import presets
 from brac.grids.jobs import Job
@@ -36,35 +36,45 @@ class Plan:
     finished: the folders of trainings that need no job.
   """
 
-  def __init__(self, grid: Grid, own_clones: bool):
-    """Takes a grid; with `own_clones`, each training of it that needs a clone has its seed's."""
-    self._grid, self._own_clones = grid, own_clones
+  def __init__(self, grid: Grid, own_clones: bool, tuned: bool = False):
+    """Plans nothing yet.
+
+    Args:
+      grid: what all trainings have in common.
+      own_clones: whether each training that needs a clone has one of its own seed.
+      tuned: whether presets that are tuned for an environment take the place of the plain ones.
+    """
+    self._grid, self._own_clones, self._tuned = grid, own_clones, tuned
     self.jobs: dict[str, Job] = {}
     self.finished: set[str] = set()
     self._untold: set[str] = set()
     self._older: set[str] = set()
     self._data_notes: dict[str, str] = {}
-    self._presets: dict[str, presets.Preset] = {}
+    self._presets: dict[tuple[str, str], presets.Preset] = {}
 
-  def preset(self, name: str) -> presets.Preset:
-    """Reads a preset, once; raises UserError where that cannot be."""
-    if name not in self._presets:
-      self._presets[name] = presets.load(self._grid.config_dir, name, self._grid.gin_bindings)
-    return self._presets[name]
+  def preset(self, name: str, env_name: str) -> presets.Preset:
+    """Reads a preset for an environment, once; raises UserError where that cannot be."""
+    if (name, env_name) not in self._presets:
+      config_dir = self._grid.config_dir
+      path = presets.find_tuned(config_dir, name, env_name) if self._tuned else None
+      path = path or presets.find_preset(config_dir, name)
+      self._presets[name, env_name] = presets.load(path, self._grid.gin_bindings)
+    return self._presets[name, env_name]
 
   def collection(self, env_name: str, data_name: str) -> Optional[str]:
     """Plans for the data; returns the name of the job, None where the data is there."""
     from brac import checkpoints
 
     grid = self._grid
-    path = os.path.join(grid.data_root_dir, env_name, data_name, '0', 'data')
+    path = os.path.join(grid.data_root_dir, *map(folder_name, (env_name, data_name)), '0', 'data')
     if checkpoints.exists(path):
       self._compare_size(path)
       return None
-    config = presets.find(grid.config_dir, f'dcfg_{data_name}', '.py')
+    config_file = f'dcfg_{folder_name(data_name)}'
+    config = presets.find(grid.config_dir, config_file, '.py')
     flags = dict(
       root_dir=grid.data_root_dir,
-      config_file=f'dcfg_{data_name}',
+      config_file=config_file,
       n_samples=grid.n_train,
       n_eval_episodes=grid.n_eval_episodes,
     )
@@ -83,8 +93,8 @@ class Plan:
     Raises:
       UserError: it is finished with other settings, or what it needs cannot be had.
     """
-    grid, loaded = self._grid, self.preset(preset)
-    data = os.path.join(env_name, data_name, f'n{grid.n_train}')
+    grid, loaded = self._grid, self.preset(preset, env_name)
+    data = self._data(env_name, data_name)
     folder = os.path.join(grid.root_dir, data, preset, sub_dir, str(seed))
     if results.is_finished(folder, grid.total_train_steps):
       self._note_finished(folder, loaded)
@@ -111,9 +121,9 @@ class Plan:
     Raises:
       UserError: it is finished, but gone.
     """
-    if self.preset(preset).agent_name != 'brac_primal':
+    if self.preset(preset, env_name).agent_name != 'brac_primal':
       return None
-    data = os.path.join(env_name, data_name, f'n{self._grid.n_train}')
+    data = self._data(env_name, data_name)
     clone_seed = self._clone_to_train(data, seed)
     if self._own_clones:
       job = self.training(env_name, data_name, 'bc', seed)
@@ -129,8 +139,14 @@ class Plan:
     return job
 
   def notes(self) -> list[str]:
-    """What is to be known of the data and the finished runs that are taken as they are."""
+    """What is to be known of the data, the presets, and the finished runs that are taken."""
     notes = list(self._data_notes.values())
+    for env_name in dict.fromkeys(env_name for _, env_name in self._presets):
+      tuned = [
+        name for (name, env), preset in self._presets.items() if env == env_name and preset.is_tuned
+      ]
+      if tuned:
+        notes.append(f'tuned for {env_name}: {", ".join(tuned)}; --notuned takes the plain presets')
     for folders, what, taken in (
       (self._untold, 'do not tell their settings', ': they are taken for what is asked for'),
       (self._older, 'were trained by another version of the code', '; they are taken as they are'),
@@ -139,6 +155,9 @@ class Plan:
         of = f'{len(folders)} of {len(self.finished)} finished runs'
         notes.append(f'{of} {what}, as {min(folders)}{taken}')
     return notes
+
+  def _data(self, env_name: str, data_name: str) -> str:
+    return os.path.join(*map(folder_name, (env_name, data_name)), f'n{self._grid.n_train}')
 
   def _job(
     self,
@@ -158,7 +177,7 @@ class Plan:
       command += [f'--{flag}={value}' for flag, value in flags.items()]
       command += [f'--gin_bindings={binding}' for binding in gin_bindings]
       command += [f'--env_name={env_name}', f'--data_name={data_name}']
-      file_name = f'{re.sub("[ /]", "_", name)}_n{grid.n_train}.log'
+      file_name = f'{re.sub("[ /:]", "_", name)}_n{grid.n_train}.log'
       log = os.path.join(grid.root_dir, 'logs', file_name)
       self.jobs[name] = Job(name, command, log, tuple(filter(None, needs)), folder)
     return name

@@ -2,10 +2,10 @@
 
 import difflib
 import os
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 from brac import gin_config
-from brac.data_config import project_folder
+from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 
 
@@ -15,6 +15,11 @@ class Preset(NamedTuple):
   path: str
   agent_name: str
   settings: dict[str, object]  # what they bind
+
+  @property
+  def is_tuned(self) -> bool:
+    """Whether it is one that is tuned for an environment."""
+    return os.path.basename(os.path.dirname(os.path.dirname(self.path))) == 'tuned'
 
 
 def find(config_dir: str, name: str, ending: str) -> str:
@@ -28,18 +33,38 @@ def find(config_dir: str, name: str, ending: str) -> str:
   return path
 
 
-def load(config_dir: str, name: str, gin_bindings: Sequence[str]) -> Preset:
-  """The preset of that name in a folder, or among the project's own.
+def find_preset(config_dir: str, name: str) -> str:
+  """The path of a preset in a folder, or among the project's own.
 
   Raises:
-    UserError: there is none, gin does not understand it, or it binds no agent's name and would
-      train --agent_name's in that one's folder.
+    UserError: there is none.
+  """
+  own = os.path.join(project_folder('configs'), name + '.gin')
+  has = os.path.isfile(os.path.join(config_dir, name + '.gin')) or not os.path.isfile(own)
+  return find(config_dir, name, '.gin') if has else own
+
+
+def find_tuned(config_dir: str, name: str, env_name: str) -> Optional[str]:
+  """The path of a preset as it is tuned for an environment, beside where the plain one is."""
+  folder = os.path.dirname(find_preset(config_dir, name))
+  path = os.path.join(tuned_folder(folder), folder_name(env_name), name + '.gin')
+  return path if os.path.isfile(path) else None
+
+
+def tuned_folder(config_dir: str) -> str:
+  """Where presets of a folder stand that are tuned, in a folder for each environment."""
+  return os.path.join(config_dir, 'tuned')
+
+
+def load(path: str, gin_bindings: Sequence[str]) -> Preset:
+  """Reads a preset.
+
+  Raises:
+    UserError: gin does not understand it, or it binds no agent's name and would train
+      --agent_name's in that one's folder.
   """
   import gin
 
-  own = os.path.join(project_folder('configs'), name + '.gin')
-  has = os.path.isfile(os.path.join(config_dir, name + '.gin')) or not os.path.isfile(own)
-  path = find(config_dir, name, '.gin') if has else own
   gin.clear_config()
   gin_config.parse([path], gin_bindings)
   agent_name = gin_config.preset.get('agent_name')

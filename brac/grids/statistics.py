@@ -1,5 +1,6 @@
 """Numbers of many runs: means over seeds, interquartile means over tasks."""
 
+import math
 from typing import Sequence
 
 import numpy as np
@@ -8,8 +9,9 @@ from brac.results import Run
 
 
 def final(run: Run, policy: str, last: int) -> float:
-  """The mean return in the last evaluations of a run."""
-  return float(np.mean(run.returns[policy][-last:]))
+  """The mean return in the last evaluations of a run, without those that failed; NaN of none."""
+  known = [x for x in run.returns[policy] if math.isfinite(x)][-last:]
+  return float(np.mean(known)) if known else math.nan
 
 
 def band(runs: list[Run], policy: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -17,7 +19,8 @@ def band(runs: list[Run], policy: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
   values: dict[int, list[float]] = {}
   for run in runs:
     for step, value in zip(run.steps, run.returns[policy]):
-      values.setdefault(step, []).append(value)
+      if math.isfinite(value):
+        values.setdefault(step, []).append(value)
   steps = sorted(values)
   return (
     np.array(steps),
