@@ -75,7 +75,9 @@ def main() -> None:
     print(note, file=sys.stderr)
   if not jobs and not n_finished:
     raise UserError('no run is asked for: --env_names, --data_names, --presets or --seeds is empty')
-  print(f'{len(jobs)} programs to run, {FLAGS.n_jobs} at a time; {n_finished} runs are finished')
+  at_a_time = grid_flags.at_a_time()
+  how = f'{at_a_time} at a time' if at_a_time else 'on all cores of the cluster'
+  print(f'{len(jobs)} programs to run, {how}; {n_finished} runs are finished')
   if FLAGS.dry_run:
     for job in jobs:
       print(shlex.join(job.command))

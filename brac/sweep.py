@@ -24,7 +24,7 @@ from brac.errors import UserError
 from brac.grids import grid_flags, outcome, presets, search, space
 from brac.grids.jobs import Job, run_jobs
 from brac.grids.plan import Plan
-from brac.grids.search import Schedule, Search, best, run_searches
+from brac.grids.search import Schedule, Search, run_searches
 from brac.grids.space import Point, Space
 from brac.grids.tables import text
 
@@ -136,7 +136,7 @@ def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
   path = outcome.write_tables(done)
   outcome.draw(done, path + '.png')
   print(f'\n{done.name}\n{text(outcome.readable(done))}\nas CSV, Markdown and figure: {path}')
-  winner = best(done.standings())
+  winner = done.best()
   if not winner:
     return
   tuned = _tuned_path(config_dir, env_name, preset)
@@ -181,11 +181,11 @@ def main() -> None:
       print(shlex.join(job.command))
     return
 
-  failed = run_jobs(needed, grid_flags.make_backend(len(needed)))
+  backend = grid_flags.make_backend()
+  failed = run_jobs(needed, backend)
   searches = {
     pair: open_search(*pair, spaces[pair[1]]) for pair in pairs if not needs[pair] & failed.keys()
   }
-  backend = grid_flags.make_backend(FLAGS.n_jobs)
   if not runs.stop_requested():
     run_searches(list(searches.values()), backend)
   if runs.stop_requested():
@@ -198,7 +198,7 @@ def main() -> None:
   if FLAGS.winner_steps:
     jobs = []
     for pair, done in searches.items():
-      winner = best(done.standings())
+      winner = done.best()
       if winner and winner.curve.steps[-1] < FLAGS.winner_steps:
         jobs.append(job_of(*pair, winner.point, FLAGS.winner_steps))
     failed.update(run_jobs(jobs, backend))

@@ -23,7 +23,7 @@ from brac.grids.jobs import Job, Local
 
 optuna = pytest.importorskip('optuna', reason='a search needs optuna: pip install "brac[sweep]"')
 
-from brac.grids.search import JOURNAL, Schedule, Search, best, run_searches  # noqa: E402
+from brac.grids.search import JOURNAL, Schedule, Search, run_searches  # noqa: E402
 
 # Like train_offline: locks its folder, goes on from where it is, writes an evaluation every 10
 # steps, stops at SIGTERM; after the rungs it waits for it. Best: ALPHA = 10, POLICY_LR = 1e-4.
@@ -103,8 +103,8 @@ def check_result(search):
   for k, n in ((0, 25 // 3), (1, 25 // 3 // 3)):
     ranked = sorted((s for s in standings if s.level > k), key=lambda s: -s.values[k])
     assert all(s.level > k + 1 for s in ranked[:n])
-  assert best(standings).point.values == {'ALPHA': 10.0, 'POLICY_LR': 1e-4}
-  assert best(standings).level == 3
+  assert search.best(standings).point.values == {'ALPHA': 10.0, 'POLICY_LR': 1e-4}
+  assert search.best(standings).level == 3
   # Bad ones are stopped when they are seen to be bad.
   assert sum(s.level == 1 for s in standings) >= 12
   for s in standings:
@@ -213,7 +213,7 @@ def test_runs_that_are_there_are_taken_and_not_run_again(tmp_path, trial_script)
   run([search], Local(1))
   assert not os.path.exists(os.path.join(folders[10.0], 'starts'))
   assert not os.path.exists(os.path.join(folders[1.0], 'starts'))
-  assert best(search.standings()).point.values['ALPHA'] == 10.0
+  assert search.best().point.values['ALPHA'] == 10.0
   with open(os.path.join(folders[3.0], 'starts')) as f:
     assert f.read().startswith('0 ')
 

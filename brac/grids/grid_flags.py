@@ -1,6 +1,7 @@
 """The flags that the programs of many runs share, and what is made of them."""
 
 import os
+from typing import Optional
 
 from absl import flags
 
@@ -45,7 +46,21 @@ def define() -> None:
     'policy_root_dir', None, 'Given to the data configs: where their policies are.'
   )
   flags.DEFINE_integer(
-    'n_jobs', len(os.sched_getaffinity(0)), 'How many programs run at a time.', lower_bound=1
+    'n_jobs',
+    None,
+    'How many programs run at a time; as many as there are cores for by default.',
+    lower_bound=1,
+  )
+  flags.DEFINE_integer(
+    'n_cores',
+    None,
+    'On how many cores each program runs; the cores are shared out by default.',
+    lower_bound=1,
+  )
+  flags.DEFINE_string(
+    'ray_address',
+    None,
+    'The Ray cluster whose nodes run the programs, or auto; without it this machine does.',
   )
   flags.DEFINE_bool('dry_run', False, 'Whether the commands are only printed.')
 
@@ -77,6 +92,22 @@ def check_environments() -> None:
     environments.make_batch(env_name, 1, seed=0)
 
 
-def make_backend(n_jobs: int) -> Backend:
-  """Where the flags say that jobs run, of which there are at most `n_jobs`."""
-  return Local(min(FLAGS.n_jobs, n_jobs))
+def at_a_time() -> Optional[int]:
+  """How many programs run at a time; None: as many as a cluster has cores for."""
+  if FLAGS.n_jobs or FLAGS.ray_address is not None:
+    return FLAGS.n_jobs
+  return max(1, len(os.sched_getaffinity(0)) // (FLAGS.n_cores or 1))
+
+
+def make_backend(most: Optional[int] = None) -> Backend:
+  """Where the flags say that jobs run, of which there are at most so many.
+
+  Raises:
+    UserError: there is no such cluster.
+  """
+  if FLAGS.ray_address is not None:
+    from brac.grids.ray_jobs import Ray
+
+    return Ray(FLAGS.ray_address, FLAGS.n_jobs, FLAGS.n_cores)
+  n_jobs = at_a_time()
+  return Local(n_jobs if most is None else min(n_jobs, most), FLAGS.n_cores)

@@ -1,8 +1,8 @@
 """Programs that are run, several at a time, each after those that it needs.
 
-A backend starts them: `Local` on cores of this machine. Who has jobs to run knows of a backend only
-whether it has room, and how it starts a job; of a started job whether it is over, and how it is
-asked to stop.
+A backend starts them: `Local` on cores of this machine, `ray_jobs.Ray` on those of a cluster. Who
+has jobs to run knows of a backend only whether it has room, and how it starts a job; of a started
+job whether it is over, and how it is asked to stop.
 """
 
 import abc
@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from typing import IO, Optional, Sequence
+from typing import IO, Callable, Optional, Sequence
 
 from brac.errors import InUse
 
 _LEASH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'leash.py')
 _POLL_SECONDS = 0.2
-_RETRY_SECONDS = 10.0  # after which it is looked whether what another process had is free
+_RETRY_SECONDS = 5.0  # after which it is looked whether what another process had is free
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Job:
     log: the file that its output is added to.
     needs: the names of jobs that have to be over before.
     folder: what it writes, and locks while it does.
+    is_done: tells whether somebody has done it by now.
   """
 
   name: str
@@ -39,6 +40,7 @@ class Job:
   log: str
   needs: tuple[str, ...] = ()
   folder: Optional[str] = None
+  is_done: Callable[[], bool] = lambda: False
 
 
 class Started(abc.ABC):
@@ -92,9 +94,9 @@ class Local(Backend):
   Two trainings on a core each do a third more than two that share both.
   """
 
-  def __init__(self, n_jobs: int):
-    """Takes how many jobs run at a time."""
-    self._free = shares(sorted(os.sched_getaffinity(0)), n_jobs)
+  def __init__(self, n_jobs: int, n_cores: Optional[int] = None):
+    """Takes how many jobs run at a time, on so many cores each, or with the cores shared out."""
+    self._free = shares(sorted(os.sched_getaffinity(0)), n_jobs, n_cores)
     self._running: dict[_Process, list[int]] = {}
 
   def has_room(self) -> bool:
@@ -116,21 +118,8 @@ class _Process(Started):
     super().__init__(job)
     log = open_log(job.log)
     self.log, self._begin = log.name, log.tell()
-    all_cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)  # which the new process takes over from this thread
-    # In a session of its own: a Ctrl-C at the terminal would reach it as well as our signal, and
-    # the second of two makes a program end without its save.
     with log:
-      try:
-        self._process = subprocess.Popen(
-          [sys.executable, '-I', '-S', _LEASH, str(os.getpid()), *job.command],
-          stdin=subprocess.DEVNULL,
-          stdout=log,
-          stderr=subprocess.STDOUT,
-          start_new_session=True,
-        )
-      finally:
-        os.sched_setaffinity(0, all_cores)
+      self._process = start_process(job.command, cores, log)
 
   def poll(self) -> Optional[int]:
     return self._process.poll()
@@ -142,9 +131,36 @@ class _Process(Started):
     return last_line(self.log, self._begin)
 
 
-def shares(cores: Sequence[int], n: int) -> list[list[int]]:
-  """The cores of each of n jobs: parts of `cores`, or one of them where there are more jobs."""
-  return [list(cores[k::n]) or [cores[k % len(cores)]] for k in range(n)]
+def start_process(
+  command: Sequence[str], cores: Sequence[int], log: IO, **more
+) -> subprocess.Popen:
+  """Starts a program on certain cores, which ends when this one is gone; `more` is for Popen."""
+  all_cores = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, cores)  # which the new process takes over from this thread
+  try:
+    return subprocess.Popen(
+      [sys.executable, '-I', '-S', _LEASH, str(os.getpid()), *command],
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      # In a session of its own: a Ctrl-C at the terminal would reach it as well as our signal, and
+      # the second of two makes a program end without its save.
+      start_new_session=True,
+      **more,
+    )
+  finally:
+    os.sched_setaffinity(0, all_cores)
+
+
+def shares(cores: Sequence[int], n: int, n_each: Optional[int] = None) -> list[list[int]]:
+  """The cores of each of n jobs: `n_each` of them, or as many as there are for each.
+
+  Where there are not enough for all, some are given twice.
+  """
+  if n_each is None:
+    return [list(cores[k::n]) or [cores[k % len(cores)]] for k in range(n)]
+  n_each = min(n_each, len(cores))
+  return [[cores[(k * n_each + i) % len(cores)] for i in range(n_each)] for k in range(n)]
 
 
 def open_log(path: str) -> IO:
@@ -231,6 +247,11 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
           and time.monotonic() >= retry_at.get(job.name, 0)
           and backend.has_room()
         ):
+          if job.is_done():
+            over.add(job.name)
+            waiting.remove(job)
+            print(f'[{len(over)} of {len(jobs)}] {job.name}: done by another program', flush=True)
+            continue
           if is_in_use(job.folder):
             if job.name not in retry_at:
               print(f'{job.name}: {job.folder} is in use: waiting for it', flush=True)

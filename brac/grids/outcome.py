@@ -6,7 +6,7 @@ import textwrap
 
 from brac import files
 from brac.grids.curves import BLUE, GREEN, PURPLE, VERMILION, plain
-from brac.grids.search import Search, Standing, best
+from brac.grids.search import Search, Standing
 from brac.grids.tables import markdown, shown, text, write_csv
 
 SIGN = 'as brac.sweep found them'  # by which a file is known to be a search's
@@ -34,7 +34,8 @@ def _tried(search: Search) -> list[Standing]:
   last = search.schedule.last
 
   def order(standing: Standing):
-    value = standing.values[standing.level - 1] if standing.level else standing.curve.mean(last)
+    value = standing.curve.mean(last)
+    value = standing.worth(standing.level - 1) if standing.level else value
     return -standing.level, -value if math.isfinite(value) else math.inf
 
   return sorted(standings, key=order)
@@ -139,7 +140,7 @@ def tuned_text(search: Search, include: str, about: list[str]) -> str:
     include: the preset, as gin finds it.
     about: sentences on the environment and the data.
   """
-  winner = best(search.standings())
+  winner = search.best()
   comment = [f'{search.name}: {" and ".join(search.space.values)} {SIGN}.', '']
   comment += textwrap.wrap(' '.join([*about, protocol(search)]), 96)
   comment += ['', *text(readable(search)).splitlines()]

@@ -2,10 +2,11 @@
 
 import ast
 import dataclasses
+import functools
 import os
 import re
 import sys
-from typing import Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 from brac import results
 from brac.data_config import folder_name, project_folder
@@ -82,8 +83,9 @@ class Plan:
       flags['config_dir'] = os.path.dirname(config)
     if grid.policy_root_dir:
       flags['policy_root_dir'] = grid.policy_root_dir
-    what = 'collection'
-    return self._job('collect_data', env_name, data_name, what, (), flags, os.path.dirname(path))
+    folder, what = os.path.dirname(path), 'collection'
+    is_done = functools.partial(checkpoints.exists, path)
+    return self._job('collect_data', env_name, data_name, what, (), flags, folder, is_done)
 
   def training(
     self, env_name: str, data_name: str, preset: str, seed: int, sub_dir: str = '0'
@@ -112,8 +114,10 @@ class Plan:
     what = f'{preset} {seed}'
     if sub_dir != '0':
       flags['sub_dir'], what = sub_dir, f'{preset} {sub_dir} {seed}'
-    bindings = grid.gin_bindings
-    return self._job('train_offline', env_name, data_name, what, needs, flags, folder, bindings)
+    is_done = functools.partial(results.is_finished, folder, grid.total_train_steps)
+    return self._job(
+      'train_offline', env_name, data_name, what, needs, flags, folder, is_done, grid.gin_bindings
+    )
 
   def clone(self, env_name: str, data_name: str, preset: str, seed: int) -> Optional[str]:
     """Plans for the clone that a run will take; returns the name of the job, None without one.
@@ -168,6 +172,7 @@ class Plan:
     needs: Sequence[Optional[str]],
     flags: dict[str, object],
     folder: str,
+    is_done: Callable[[], bool],
     gin_bindings: Sequence[str] = (),
   ) -> str:
     """Notes a job down, if it was not; returns its name."""
@@ -179,7 +184,7 @@ class Plan:
       command += [f'--env_name={env_name}', f'--data_name={data_name}']
       file_name = f'{re.sub("[ /:]", "_", name)}_n{grid.n_train}.log'
       log = os.path.join(grid.root_dir, 'logs', file_name)
-      self.jobs[name] = Job(name, command, log, tuple(filter(None, needs)), folder)
+      self.jobs[name] = Job(name, command, log, tuple(filter(None, needs)), folder, is_done)
     return name
 
   def _clone_to_train(self, data: str, seed: int) -> Optional[int]:

@@ -1,4 +1,4 @@
-"""All runs as files that other programs read: a line for each run, for each evaluation, a command."""
+"""All runs as files for other programs: a line for each run and each evaluation, a command each."""
 
 import math
 import os

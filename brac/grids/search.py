@@ -81,7 +81,11 @@ class Standing(NamedTuple):
   @property
   def level(self) -> int:
     """How many of the rungs it has come to."""
-    return sum(not math.isnan(value) for value in self.values)
+    return max((k + 1 for k, value in enumerate(self.values) if not math.isnan(value)), default=0)
+
+  def worth(self, rung: int) -> float:
+    """What it was worth at a rung; least of all where its evaluations there failed."""
+    return -math.inf if math.isnan(self.values[rung]) else self.values[rung]
 
 
 class Search:
@@ -128,6 +132,13 @@ class Search:
       found.append(Standing(point, curve, values))
     return found
 
+  def best(self, standings: Optional[list[Standing]] = None) -> Optional[Standing]:
+    """The best of those that have come farthest; None where none has come to the first rung."""
+    standings = [s for s in standings or self.standings() if s.point.name not in self.faults]
+    level = max((s.level for s in standings), default=0)
+    there = [s for s in standings if s.level == level]
+    return max(there, key=lambda s: s.worth(level - 1)) if level else None
+
   def next(self) -> Optional['Trial']:
     """Takes the trial to be run next; None where there is none, or others are at work on it."""
     self._settle()
@@ -136,11 +147,10 @@ class Search:
     for point in self._wanted(standings):
       if trial := self._claim(point):
         return trial
-    first = best(standings)
+    first = self.best(standings)
     if self.others_run or not first or first.level == len(self._rungs):
       return None
-    # Of too few for a part of them to go on the best one is seen through.
-    return None if first.point.name in self.faults else self._claim(first.point)
+    return self._claim(first.point)  # of too few for a part of them to go on
 
   def _settle(self) -> None:
     """Closes the trials of processes that are dead, and takes in runs that the study has not."""
@@ -158,7 +168,7 @@ class Search:
 
   def _wanted(self, standings: list[Standing]) -> list[Point]:
     """The points to be trained: the coarse ones, the best at each rung, then those near them."""
-    first = best(standings)
+    first = self.best(standings)
     begun = [s.point for s in standings if s.curve.steps]
     new = [s.point for s in standings if not s.curve.steps]
     if first:
@@ -167,7 +177,7 @@ class Search:
     wanted = [s.point for s in standings if s.curve.steps and not s.level]
     wanted += [point for point in new if point.is_coarse]
     for k in reversed(range(len(self._rungs) - 1)):
-      there = sorted((s for s in standings if s.level > k), key=lambda s: -s.values[k])
+      there = sorted((s for s in standings if s.level > k), key=lambda s: -s.worth(k))
       top = there[: len(there) // self.schedule.reduction]
       wanted += [s.point for s in top if s.level == k + 1]
     wanted += [point for point in new if not point.is_coarse]
@@ -274,13 +284,6 @@ def _cut_half_a_line(path: str) -> None:
     with open(path, 'rb+') as f:
       content = f.read()
       f.truncate(content.rfind(b'\n') + 1)
-
-
-def best(standings: list[Standing]) -> Optional[Standing]:
-  """The best of those that have come farthest; None where none has come to the first rung."""
-  level = max((s.level for s in standings), default=0)
-  there = [s for s in standings if s.level == level]
-  return max(there, key=lambda s: s.values[level - 1]) if level else None
 
 
 class Trial:
