@@ -12,9 +12,9 @@ from typing import Dict, List, Tuple
 import numpy as np
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
-from tf_agents.specs import tensor_spec
 
 from brac import (
+  agents,
   checkpoints,
   data_config,
   dataset,
@@ -25,8 +25,9 @@ from brac import (
   rng,
   rollouts,
 )
-from brac.agents import AGENTS
+from brac.agents.loop import Loop
 from brac.dataset import Dataset, Transitions
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 N_STATES, N_ACTIONS, N_TRANSITIONS = 17, 6, 1000000  # HalfCheetah's
 Q, PI = (300, 300), (200, 200)
@@ -68,16 +69,16 @@ def agent(case: str):
   """The agent of a case, compiled and warm."""
   name, own, model_params, batch_size = CASES[case]
   common = dict(
-    observation_spec=tensor_spec.TensorSpec([N_STATES], tf.float32),
-    action_spec=tensor_spec.BoundedTensorSpec([N_ACTIONS], tf.float32, -1, 1),
+    observation_spec=tf.TensorSpec([N_STATES], tf.float32),
+    action_spec=BoundedTensorSpec([N_ACTIONS], tf.float32, -1, 1),
     data=_data(),
   )
   with tempfile.TemporaryDirectory() as folder:
     if name == 'brac_primal':
       clone = os.path.join(folder, 'agent_behavior')
-      checkpoints.save(clone, policy=AGENTS['bc'](model_params=(PI,), **common).policy)
+      checkpoints.save(clone, policy=agents.load('bc')(model_params=(PI,), **common).policy)
       own = dict(own, behavior_ckpt_file=clone)
-    made = AGENTS[name](model_params=model_params, batch_size=batch_size, **own, **common)
+    made = agents.load(name)(model_params=model_params, batch_size=batch_size, **own, **common)
   made.train(20)
   return made
 
@@ -123,7 +124,7 @@ def profile(case: str, n: int) -> Dict[str, float]:
 
 def products(case: str) -> List[Tuple[int, int, int, bool, bool]]:
   """The matrix products of a training step, read off its graph: m, k, n and what is transposed."""
-  graph = agent(case)._loop.get_concrete_function().graph
+  graph = agent(case).loop._plain_loop.get_concrete_function().graph
   loop = next(op for op in graph.get_operations() if op.type in ('While', 'StatelessWhile'))
   body = graph._get_function(loop.get_attr('body').name).graph
   # What nothing depends on never runs.
@@ -226,14 +227,14 @@ class _Online:
   def __init__(self):
     self.rollout = rollouts.OnlineRollout('HalfCheetah-v2', N_TRANSITIONS, 0)
     specs = self.rollout.observation_spec, self.rollout.action_spec
-    self.agent = AGENTS['sac'](
+    agent = agents.load('sac')(
       observation_spec=specs[0], action_spec=specs[1], data=self.rollout.data,
       model_params=((Q, PI), 2),
     )  # fmt: skip
-    acting = self.agent.acting_policy()
-    self.agent.before_step = lambda draws: self.rollout.advance(acting, draws)
+    acting = agent.acting_policy()
+    self.loop = Loop(agent, lambda draws: self.rollout.advance(acting, draws))
     self.rollout.explore(10000)
-    self.agent.train(20)
+    self.loop.train(20)
 
 
 @functools.lru_cache(maxsize=None)
@@ -245,7 +246,7 @@ def train_online(n: int) -> float:
   """Seconds of n steps of SAC online: a step of the environment, then one of training."""
   online = _online()
   start = time.perf_counter()
-  online.agent.train(n)
+  online.loop.train(n)
   return time.perf_counter() - start
 
 

@@ -21,6 +21,7 @@ _SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
 _DAMAGE = (tf.errors.OpError, ValueError, RuntimeError, IndexError)
 _NEW = '.new'  # a save that is complete, and not yet in the place of the one before
 _OLD = '.old'  # the one before, where it is kept
+_UNFINISHED = '_unfinished'  # how the name of what is to go on ends, which is nothing to read
 
 
 def save(path: str, keep: bool = False, **objects) -> None:
@@ -34,53 +35,55 @@ def save(path: str, keep: bool = False, **objects) -> None:
     path: where.
     keep: whether what was there becomes `{path}.old`, for `recover`. The disk holds two saves at
       any moment, as it does without: the one before the last goes before the new one is written.
+      A file system without hard links needs room for two more.
 
   Raises:
     UserError: the disk is full or the folder cannot be written; what was there before is kept.
   """
-  check_path(path)
+  kept = '; the save before it is kept' if exists(path) else ''
   folder = os.path.dirname(os.path.abspath(path))
   unfinished = path + '.unfinished'  # a folder, because TensorFlow makes files of its own as well
   try:
     shutil.rmtree(unfinished, ignore_errors=True)
     _settle(path)  # where a kill left that undone
     _remove_files(path + _OLD)
-    os.makedirs(unfinished)
+    os.makedirs(unfinished, exist_ok=True)  # it may hold what others put there and nobody removes
     written = os.path.join(unfinished, 'checkpoint')
     tf.train.Checkpoint(**objects).write(written)
     for end in _ends(written):
-      _sync(written + end)
+      files.sync(written + end)
       os.replace(written + end, path + _NEW + end)
-    _sync(folder)
+    files.sync(folder)
     if keep and os.path.exists(path + '.index'):
-      for end in _ends(path):
-        os.link(path + end, path + _OLD + end)
+      _put(path, path, _OLD)
     _settle(path)
-    os.rmdir(unfinished)
   except (OSError, tf.errors.OpError) as e:
-    shutil.rmtree(unfinished, ignore_errors=True)
-    kept = '; the save before it is kept' if exists(path) else ''
     raise UserError(f'cannot save {path}: {files.reason(e, folder)}{kept}') from e
+  finally:
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def check_path(path: str) -> None:
   """Raises UserError where a path cannot be a checkpoint's."""
-  # TensorFlow's reader takes a path for a pattern.
+  # TensorFlow's reader takes a path for a pattern; and who has a '\r' in one did not type it.
   if any(sign in path for sign in '*?[]\\'):
     raise UserError(f'checkpoint {path}: the signs * ? [ ] \\ cannot be in its path')
+  if any(sign < ' ' or sign == '\x7f' for sign in path):
+    raise UserError(f'checkpoint {path!r}: a control character cannot be in its path')
 
 
 def _settle(path: str) -> None:
   """Puts a complete new checkpoint, where there is one, in the place of the old one."""
   if os.path.exists(path + _NEW + '.index'):
-    for end in _ends(path + _NEW):
-      # By way of a second name, so that the new one stays whole until the last file is over.
-      moving = path + '.moving'
-      if os.path.exists(moving):
-        os.remove(moving)
-      os.link(path + _NEW + end, moving)
-      os.replace(moving, path + end)
+    # By way of a second name, so that the new one stays whole until the last file is over.
+    _put(path + _NEW, path, '')
   _remove_files(path + _NEW)
+
+
+def _put(source: str, path: str, kind: str) -> None:
+  """Gives the files of a checkpoint second names, as the save of that kind at a path."""
+  for end in _ends(source):
+    files.put(source + end, path + kind + end, path + '.moving')
 
 
 def _remove_files(path: str) -> None:
@@ -92,14 +95,6 @@ def _ends(path: str) -> List[str]:
   """The endings of a checkpoint's files, the index last: where it is, the others are."""
   data = sorted(f[len(path) :] for f in glob.glob(glob.escape(path) + '.data-?????-of-?????'))
   return data + (['.index'] if os.path.exists(path + '.index') else [])
-
-
-def _sync(path: str) -> None:
-  handle = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
 
 
 def exists(path: str) -> bool:
@@ -139,8 +134,7 @@ def recover(path: str, needed: bool = True) -> bool:
     _remove_files(path + _NEW)
   if kind == _OLD:
     # By way of the name of a complete new one, so that a kill cannot part its files.
-    for end in _ends(path + _OLD):
-      os.link(path + _OLD + end, path + _NEW + end)
+    _put(path + _OLD, path, _NEW)
     _remove_files(path + _OLD)
     _settle(path)
   return True
@@ -162,6 +156,8 @@ def _damage(path: str) -> str:
 def remove(path: str) -> None:
   """Removes the checkpoint at `path`, if there is one."""
   shutil.rmtree(path + '.unfinished', ignore_errors=True)
+  if os.path.lexists(path + '.moving'):
+    os.remove(path + '.moving')
   for kind in (_OLD, _NEW, ''):
     _remove_files(path + kind)
 
@@ -180,7 +176,7 @@ class Reader:
       folder = os.path.dirname(path) or '.'
       names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
       there = [n[: -len('.index')] for n in names if n.endswith('.index')]
-      there = [n for n in there if not n.endswith((_NEW, _OLD))]
+      there = [n for n in there if not n.endswith((_NEW, _OLD, _UNFINISHED))]
       hint = f'; in that folder there is: {", ".join(there)}' if there else ''
       raise UserError(f'no {what} at {path}{hint}')
     whole = path + _NEW if os.path.exists(path + _NEW + '.index') else path

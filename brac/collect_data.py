@@ -7,7 +7,8 @@ import os
 
 from absl import flags, logging
 
-from brac import programs
+from brac import data_config, gin_config, programs
+from brac.data_config import folder_name
 
 FLAGS = flags.FLAGS
 
@@ -27,12 +28,13 @@ flags.DEFINE_string('policy_root_dir', None, 'Given to the data config: where it
 flags.DEFINE_integer('n_samples', 1000000, 'How many transitions to collect.', lower_bound=1)
 
 
-def main() -> None:
-  from brac import collection, data_config
+def main(preset: gin_config.Preset) -> None:
+  from brac import collection
 
+  programs.refuse_agent_of(preset)
   config_dir = programs.folder(FLAGS.config_dir)
   config = data_config.find(config_dir, FLAGS.config_file)
-  namesake = os.path.join(os.path.dirname(config), f'dcfg_{FLAGS.data_name}.py')
+  namesake = os.path.join(os.path.dirname(config), f'dcfg_{folder_name(FLAGS.data_name)}.py')
   if namesake != config and os.path.isfile(namesake):
     logging.warning(
       'the data is called %s, but is collected as %s says, for want of --config_file=dcfg_%s',
@@ -43,8 +45,8 @@ def main() -> None:
   collection.collect(
     data_dir=os.path.join(
       programs.folder(FLAGS.root_dir),
-      FLAGS.env_name,
-      FLAGS.data_name,
+      folder_name(FLAGS.env_name),
+      folder_name(FLAGS.data_name),
       programs.sub_dir(FLAGS.sub_dir),
     ),
     env_name=FLAGS.env_name,
@@ -59,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main, experiment='collect')
+  programs.run(main, takes_preset=True)

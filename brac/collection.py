@@ -11,15 +11,25 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from brac import checkpoints, data_config, dataset, environments, policy_loader, rollouts, runs
+from brac import (
+  checkpoints,
+  data_config,
+  dataset,
+  environments,
+  operative,
+  policy_loader,
+  rollouts,
+  runs,
+)
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError, check_number, check_whole
-from brac.networks import Box
 from brac.policies import Policy
+from brac.training import evaluate
 
 _STEPS = 20  # between two looks at the clock
 
 
+@operative.experiment
 @gin.configurable(
   denylist=[
     'data_dir', 'env_name', 'config_dir', 'config_file', 'policy_root_dir', 'n_samples',
@@ -53,14 +63,16 @@ def collect(
   path, unfinished = os.path.join(data_dir, 'data'), os.path.join(data_dir, 'data_unfinished')
   config_path = data_config.find(config_dir, config_file)
   parts = data_config.load(config_path, env_name, policy_root_dir)
-  env = environments.make_batch(env_name, 1, seed)
+  env = environments.described(env_name)
   specs = env.observation_spec, env.action_spec
-  env.reset()  # what goes wrong at once in a stranger's environment does so before a folder is made
-  env.step(Box.of(specs[1]).means[np.newaxis])
+  # What goes wrong at once in a stranger's environment does so before a folder is made.
+  saves = environments.try_out(env_name, seed)
   policies = []
   for part in parts:
     try:
-      policies.append(policy_loader.load_policy(part.policy_cfg, *specs, seed))
+      policies.append(
+        policy_loader.load_policy(part.policy_cfg, *specs, seed, os.path.dirname(config_path))
+      )
     except UserError as error:
       raise UserError(f'{config_path}: part {part.name!r}: {error}') from error
   edges = np.rint(np.cumsum([0] + [part.proportion for part in parts]) * n_samples).astype(int)
@@ -68,76 +80,94 @@ def collect(
     raise UserError(
       f'--n_samples {n_samples} is too few for {len(parts)} policies in their proportions'
     )
+  operative.warn_of_unused()
   settings = runs.Settings(
-    env_name=env_name, data_config=parts, n_samples=n_samples, n_envs=n_envs, seed=seed,
-    policies=[_fingerprint(policy) for policy in policies],
+    env_name=env_name, data_config=[_without_path(part) for part in parts], n_samples=n_samples,
+    n_envs=n_envs, seed=seed, policies=[_fingerprint(policy) for policy in policies],
   )  # fmt: skip
-
   try:
     rows = Transitions.zeros(n_samples, specs[0].shape[0], specs[1].shape[0])
   except MemoryError as error:
     raise UserError(f'--n_samples {n_samples}: out of memory: {error}') from error
-  _lock = runs.lock(data_dir)
-  logging.info('the data config is %s', config_path)
-  if checkpoints.recover(path):
-    changes = settings.changes(path)
-    if changes == []:
+
+  with runs.RunFolder(data_dir, settings, allow_changed_config) as run:
+    logging.info('the data config is %s', config_path)
+    if run.find(['data']):
+      run.check_same('data')
       logging.info('%d transitions are at %s already: there is nothing to do', n_samples, path)
       checkpoints.remove(unfinished)
       return
-    how = f', collected with other settings: {"; ".join(changes)}' if changes else ''
-    raise UserError(f'{path} is there already{how}; remove it, or choose another --sub_dir')
 
-  # What is collected: all rows, of which each policy fills a stretch.
-  first, saved = 0, None
-  if checkpoints.recover(unfinished):
-    settings.check(unfinished, allow_changed_config)
-    rows = dataset.load(unfinished, specs[0].shape[0], specs[1].shape[0])
-    first, saved = pickle.loads(checkpoints.Reader(unfinished).read('collection'))
+    # What is collected: all rows, of which each policy fills a stretch.
+    first, saved = 0, None
+    if run.resume(['data_unfinished']):
+      rows = dataset.load(unfinished, specs[0].shape[0], specs[1].shape[0], is_finished=False)
+      first, saved = pickle.loads(checkpoints.Reader(unfinished).read('collection'))
+    clock, saved_at = runs.Clock(), time.monotonic()
+    progress = runs.Progress(f'collecting {env_name}', n_samples, int(edges[first]), 'transition')
 
-  clock, saved_at = runs.Clock(), time.monotonic()
-  progress = runs.Progress(f'collecting {env_name}', n_samples, int(edges[first]), 'transition')
-  for k in range(first, len(parts)):
-    part_seed = rollouts.seed_of(seed, k)
-    stretch = Transitions(*(values[edges[k] : edges[k + 1]] for values in rows))
-    collection = rollouts.Collection(env_name, policies[k], stretch, part_seed, n_envs)
-    if saved:
-      collection.state, saved = saved, None
-    else:
-      with clock('evaluation'):
+    def save(k: int, state: Optional[bytes]) -> None:
+      nonlocal saved_at
+      with clock('saving'):
+        state = tf.Variable(pickle.dumps((k, state)))
+        run.save('data_unfinished', keep=True, data=Dataset(rows), collection=state)
+      saved_at = time.monotonic()
+
+    def stop() -> None:
+      progress.close()
+      runs.stop(f'what is collected is saved at {unfinished}: the same command goes on from there')
+
+    for k in range(first, len(parts)):
+      part_seed = rollouts.seed_of(seed, k)
+      stretch = Transitions(*(values[edges[k] : edges[k + 1]] for values in rows))
+      episode_steps = None
+      if not saved:
         policy = {'main': policies[k]}
-        evaluator = rollouts.Evaluator(env_name, policy, n_eval_episodes, part_seed)
-        returns = evaluator.run(0)['main']
-      progress.say(
-        f'{parts[k].name}: {len(stretch.reward)} transitions; '
-        f'return {returns.mean():.1f} ± {returns.std():.1f}'
-      )
-    more = True
-    while more:
-      with clock('collection'):
-        more = collection.advance(_STEPS)
-      progress.update(edges[k] + collection.n_done)
-      if runs.stop_requested() or time.monotonic() - saved_at > 60 * save_minutes:
-        with clock('saving'):
-          checkpoints.save(
-            unfinished,
-            keep=True,
-            data=Dataset(rows),
-            collection=tf.Variable(pickle.dumps((k, collection.state))),
-            settings=settings.variable,
-          )
-        saved_at = time.monotonic()
-      if runs.stop_requested():
-        progress.close()
-        runs.stop(
-          f'what is collected is saved at {unfinished}: the same command goes on from there'
+        evaluator = rollouts.Evaluator(
+          env_name, policy, n_eval_episodes, part_seed, runs.stop_requested
         )
-  progress.tell()
-  progress.close()
-  with clock('saving'):
-    checkpoints.save(path, data=Dataset(rows), settings=settings.variable)
-    checkpoints.remove(unfinished)
-  logging.info('%d transitions are at %s; %s', n_samples, path, clock)
+        try:
+          with clock('evaluation'):
+            returns = evaluate(evaluator, 0).get('main')
+        except rollouts.Interrupted:
+          save(k, None)
+          stop()
+        known = 'unknown' if returns is None else f'{returns.mean():.1f} ± {returns.std():.1f}'
+        progress.say(f'{parts[k].name}: {len(stretch.reward)} transitions; return {known}')
+        episode_steps = evaluator.longest if returns is not None else None
+      collection = rollouts.Collection(
+        env_name, policies[k], stretch, part_seed, n_envs, episode_steps, saves, runs.stop_requested
+      )
+      if saved:
+        collection.state, saved = saved, None
+      more = True
+      while more:
+        if runs.stop_requested() or time.monotonic() - saved_at > 60 * save_minutes:
+          save(k, collection.state)
+        if runs.stop_requested():
+          stop()
+        with clock('collection'):
+          more = collection.advance(_STEPS)
+        progress.update(edges[k] + collection.n_done)
+      collection.close()
+      if not collection.n_episodes:
+        logging.warning(
+          '%s: none of its %d transitions ends an episode: they are first steps of episodes only',
+          parts[k].name,
+          collection.n_done,
+        )
+    progress.tell()
+    progress.close()
+    with clock('saving'):
+      run.save('data', data=Dataset(rows))
+      checkpoints.remove(unfinished)
+    logging.info('%d transitions are at %s; %s', n_samples, path, clock)
+
+
+def _without_path(part: data_config.Part) -> data_config.Part:
+  """A part of a data config as it stays where a tree is moved; the policies have fingerprints."""
+  ptype, path, *rest = part.policy_cfg
+  return part._replace(policy_cfg=[ptype, '' if ptype == 'load' else path, *rest])
 
 
 def _fingerprint(policy: Policy) -> str:

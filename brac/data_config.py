@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterator, NamedTuple, Optional
 
 from brac.errors import UserError
 
@@ -44,7 +44,7 @@ def folder_name(name: str) -> str:
 def shipped_policy(env_name: str, policy_root_dir: Optional[str] = None) -> str:
   """`agent_partial_target` of an environment among the shipped policies, or those in a folder."""
   root = policy_root_dir or project_folder('trained_policies')
-  return os.path.join(os.path.expanduser(root), env_name, 'agent_partial_target')
+  return os.path.join(os.path.expanduser(root), folder_name(env_name), 'agent_partial_target')
 
 
 def find(config_dir: Optional[str], config_file: str) -> str:
@@ -81,7 +81,7 @@ def find(config_dir: Optional[str], config_file: str) -> str:
   return path
 
 
-def load(path: str, env_name: str, policy_root_dir: Optional[str]) -> List[Part]:
+def load(path: str, env_name: str, policy_root_dir: Optional[str]) -> list[Part]:
   """Reads the data config that `find` found.
 
   Args:
@@ -96,6 +96,7 @@ def load(path: str, env_name: str, policy_root_dir: Optional[str]) -> List[Part]
   spec = importlib.util.spec_from_file_location(name[:-3], path)
   module = importlib.util.module_from_spec(spec)
   sys.path.insert(0, folder)  # a data config may import what stands beside it
+  before = set(sys.modules)
   try:
     with _without_bytecode():
       spec.loader.exec_module(module)
@@ -108,6 +109,10 @@ def load(path: str, env_name: str, policy_root_dir: Optional[str]) -> List[Part]
     raise UserError(_own_line(path, error)) from error
   finally:
     sys.path.remove(folder)
+    # Another folder's config may have another module of the same name beside it.
+    for new in set(sys.modules) - before:
+      if os.path.dirname(getattr(sys.modules[new], '__file__', None) or '') == folder:
+        del sys.modules[new]
   if not isinstance(lines, (list, tuple)) or not lines:
     raise UserError(
       f'{path}: get_data_config returns a list of [name, policy_cfg, proportion], not {lines!r}'

@@ -129,6 +129,13 @@ class Dataset(tf.Module):
     self._current_idx.assign(row + 1)
     self._current_size.assign(tf.minimum(self._current_size + 1, self._capacity))
 
+  def cut_off(self) -> None:
+    """Marks the row that was stored last as the end of what is known of its episode."""
+    row = (self._current_idx - 1) % self._capacity
+    goes_on = self._end[row] == GOES_ON
+    end = tf.where(goes_on, tf.cast(CUT_OFF, self._end.dtype), self._end[row])
+    self._end.scatter_nd_update([[row]], end[None])
+
   def sample(self, batch_size: int, rng: Rng) -> Batch:
     """`batch_size` transitions, drawn evenly with replacement."""
     rows = rng.integers([batch_size], self._current_size)
@@ -170,15 +177,21 @@ def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transi
   return Transitions(*(values[:n] for values in rows))
 
 
-def load(path: str, n_states: int, n_actions: int) -> Transitions:
+def load(path: str, n_states: int, n_actions: int, is_finished: bool = True) -> Transitions:
   """Reads the dataset at `path`, in the order in which it was stored.
+
+  Args:
+    path: the dataset.
+    n_states: the numbers of a state.
+    n_actions: the numbers of an action.
+    is_finished: whether a collection that is not finished, where rows are empty, is refused.
 
   Raises:
     UserError: there is none, it is empty, of other dimensions, or holds NaN or infinities, or
       discounts or ends of episodes that are none.
   """
   reader = checkpoints.Reader(path, 'dataset')
-  size = _size(reader)
+  size = _size(reader, is_finished)
   widths = {'s1': [n_states], 's2': [n_states], 'a1': [n_actions], 'a2': [n_actions]}
   for name, width in widths.items():
     shape = reader.shapes.get(f'data/_{name}')
@@ -196,8 +209,17 @@ def load(path: str, n_states: int, n_actions: int) -> Transitions:
 _STORED = Transitions._fields[:-1]  # published datasets have no `_end`
 
 
-def _size(reader: checkpoints.Reader) -> int:
-  """How many transitions a dataset holds; raises UserError where that is no number above 0."""
+def _size(reader: checkpoints.Reader, is_finished: bool = True) -> int:
+  """How many transitions a dataset holds.
+
+  Raises:
+    UserError: that is no number above 0; or the dataset is to be finished, and is not.
+  """
+  if is_finished and 'collection' in reader.shapes:
+    raise UserError(
+      f'dataset {reader.path} is a collection that is not finished, with rows that are empty; the '
+      'command that began it goes on with it'
+    )
   size = reader.read('data/_current_size')
   if np.shape(size) or np.asarray(size).dtype.kind not in 'iu':
     raise UserError(f'dataset {reader.path}: data/_current_size is no whole number, but {size!r}')

@@ -4,6 +4,9 @@ A check names a parameter as `{where}.{name}`, the way it is bound by gin; where
 what the caller cannot know the place of, by its name alone.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 from absl import logging
 
 MOST = 3.4e38  # within float32; no parameter needs more, not even one that stands for never
@@ -81,3 +84,19 @@ def _full(where: str, name: str) -> str:
 def _values(numbers):
   numbers = tuple(numbers)
   return numbers if len(numbers) > 1 else numbers[0]
+
+
+@contextlib.contextmanager
+def blaming(what: str) -> Iterator[None]:
+  """Makes one line that begins with `what` of anything that a stranger's code raises."""
+  try:
+    yield
+  except (Exception, SystemExit) as error:
+    raise UserError(': '.join(filter(None, (what, first_line(error))))) from error
+
+
+def first_line(error: BaseException) -> str:
+  """What a stranger's error says, in one line, with its kind where that says anything."""
+  first = str(error).strip().split('\n')[0]
+  kind = '' if type(error) in (ValueError, UserError) else type(error).__name__
+  return ': '.join(filter(None, (kind, first)))

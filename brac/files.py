@@ -1,20 +1,84 @@
-"""Text files that are complete or absent, and why one could not be written."""
+"""Files that are complete or absent on whatever file system; and why one could not be written.
+
+What some file systems cannot do (those of networks, containers, sync clients) is done in the next
+best way, and said once.
+"""
 
 import contextlib
+import errno
 import os
 import re
+import shutil
 from typing import Iterator, Tuple, Type
 
+from absl import logging
+
 from brac.errors import UserError
+
+# What is said by a file system that cannot do something; the others say that it failed to.
+_CANNOT = {
+  *(errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
+  *(errno.EMLINK, errno.EXDEV, errno.ENOLCK, errno.ENOTTY, errno.EBADF, errno.EISDIR),
+}
+_told = set()
+
+
+def cannot(error: OSError, what: str, instead: str) -> None:
+  """Says once for each `what` that a file system cannot do it, and what is done instead.
+
+  Raises:
+    OSError: it can, and failed.
+  """
+  if error.errno not in _CANNOT:
+    raise error
+  if what not in _told:
+    _told.add(what)
+    logging.warning('this file system cannot %s (%s): %s', what, error.strerror, instead)
 
 
 def write_text(path: str, text: str) -> None:
   """Writes a file over what is there: killed at any moment it leaves the old one or the new one."""
   with open(path + '.unfinished', 'w') as f:
     f.write(text)
-    f.flush()
-    os.fsync(f.fileno())
+  sync(path + '.unfinished')
   os.replace(path + '.unfinished', path)
+
+
+def sync(path: str) -> None:
+  """Waits until a file, or the names in a folder, would outlast a loss of power."""
+  try:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+      os.fsync(handle)
+    finally:
+      os.close(handle)
+  except OSError as error:
+    what = 'sync a folder' if os.path.isdir(path) else 'sync a file'
+    cannot(error, what, 'a kill leaves all saves whole, a loss of power may cost the last one')
+
+
+def put(source: str, target: str, moving: str) -> None:
+  """Gives a file a second name, over what has it: the target is whole at any moment.
+
+  Args:
+    source: the file, which stays.
+    target: its second name.
+    moving: a name that is used on the way.
+  """
+  if os.path.lexists(moving):
+    os.remove(moving)
+  try:
+    os.link(source, moving)
+  except OSError as error:
+    cannot(error, 'give a file a second name', 'saves are copied, which takes their room once more')
+    try:
+      shutil.copyfile(source, moving)
+      sync(moving)
+    except OSError:
+      with contextlib.suppress(OSError):
+        os.remove(moving)
+      raise
+  os.replace(moving, target)
 
 
 @contextlib.contextmanager

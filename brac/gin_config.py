@@ -1,157 +1,126 @@
 """What gin files and bindings say of a run, and what is wrong with them in a user's words."""
 
+import contextlib
 import copy
+import dataclasses
 import difflib
 import inspect
-import logging as stdlib_logging
+import logging
 import os
 import re
 import textwrap
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Iterable, Iterator, Optional, Sequence
 
+import gin
 from absl import flags
 
+from brac import agents
 from brac.data_config import project_folder
 from brac.errors import UserError
 
 FLAGS = flags.FLAGS
 
-# What the gin files say of the run itself: its `agent_name`, the `source` that says it, and the
-# `name` of the file that does.
-preset = {}
-_called_macros = set()  # by their keys in gin's configuration
-
-_DIVERGENCES = 'brac.divergences.'
+_CONFIG = gin.config._CONFIG  # gin's own: {(scope, selector): {parameter: value}}
+_MACRO = 'gin.macro'
 
 
-def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> None:
-  """Takes up gin files, then bindings; an error of theirs is a UserError."""
-  import gin
+@dataclasses.dataclass(frozen=True)
+class Preset:
+  """What gin files and bindings say.
 
-  # Binding a name needs the module that has it.
-  from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
+  Attributes:
+    agent_name: the agent that they name, by `train_eval_offline.agent_name`; None: none.
+    name: of the gin file that names it, without `.gin`; None where a binding alone does.
+    source: the file or the binding that names it.
+    bound: the values by their names in `operative_config.gin`, those of macros in their places.
+    macros: the values of macros, by their names.
+    idle: the macros that no value refers to.
+  """
 
-  config = gin.config._CONFIG
-  preset.clear()
-  files = [_gin_file(path) for path in gin_files]
-  # Where what a file includes is looked for: among the presets, so that a file of one's own may have
-  # the name of the preset that it includes; then in the folder one stands in, and beside the files.
-  own = [os.path.dirname(path) for path in files]
-  gin.config._LOCATION_PREFIXES[:] = list(dict.fromkeys([project_folder('configs'), '', *own]))
-  stdlib_logging.disable(stdlib_logging.ERROR)  # gin logs what it raises as well
-  for source, parser in [
-    *((path, gin.parse_config_file) for path in files),
-    *((binding, gin.parse_config) for binding in gin_bindings),
-  ]:
-    try:
-      parser(source)
-    except RecursionError:  # as deep as its message is nested, so that this cannot be read
-      raise UserError(f'gin: {source} includes itself') from None
-    except (Exception, SystemExit) as error:  # a gin file may import what raises anything
-      raise UserError(_gin_error(source, error)) from error
-    for (_, selector), bindings in config.items():
-      # gin takes any name for a function with **kwargs, as the agents' constructors are.
-      names = _parameters(selector)
-      for name in bindings:
-        if name not in names:
-          of = f' in {source}' if parser is gin.parse_config_file else ''
-          hint = nearest(name, names)
-          raise UserError(f'gin: {_short(selector)} has no parameter {name!r}{of}{hint}')
-    # Taken out again, for the next file to show whether it names an agent too.
-    bound = config.get(('', 'brac.train_eval_offline.train_eval_offline'), {})
-    if 'agent_name' in bound:
-      preset.update(agent_name=bound.pop('agent_name'), source=source)
-      if parser is gin.parse_config_file:
-        preset['name'] = os.path.splitext(os.path.basename(source))[0]
-  stdlib_logging.disable(stdlib_logging.NOTSET)
-  if preset:
-    gin.bind_parameter('train_eval_offline.agent_name', preset['agent_name'])
-  try:
-    gin.finalize()
-  except ValueError as error:
-    raise UserError(_gin_error('bindings', error)) from error
-  for (_, selector), bindings in config.items():
-    for name, value in bindings.items():
-      try:
-        copy.deepcopy(value)  # which is how gin calls the functions that a value names
-      except (Exception, SystemExit) as error:
-        raise UserError(_gin_error(f'{_short(selector)}.{name}', error)) from error
-  if preset:
-    preset['agent_name'] = copy.deepcopy(preset['agent_name'])
-  _resolve_macros()
+  agent_name: Optional[str] = None
+  name: Optional[str] = None
+  source: Optional[str] = None
+  bound: dict[str, object] = dataclasses.field(default_factory=dict)
+  macros: dict[str, object] = dataclasses.field(default_factory=dict)
+  idle: tuple[str, ...] = ()
 
 
-def _resolve_macros() -> None:
-  """Puts the values of macros in their places, so that what is written down of a run has them."""
-  import gin
-
-  config, macro = gin.config._CONFIG, gin.get_configurable(gin.config.macro)
-  _called_macros.clear()
-  _called_macros.update(r.config_key for r in gin.config.iterate_references(config, to=macro))
-  for bindings in config.values():
-    for name, value in bindings.items():
-      references = list(gin.config.iterate_references(value))
-      if references and all(r.configurable.wrapped is gin.config.macro for r in references):
-        bindings[name] = copy.deepcopy(value)
-
-
-def unused(experiment: str, agent_name: Optional[str], gin_bindings: Sequence[str]) -> List[str]:
-  """What is bound and not for this run: of a file or a script that serves several, or mistaken.
+def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
+  """Binds what gin files say, then bindings; what was bound or asked for before is forgotten.
 
   Raises:
-    UserError: the mistake is plain.
+    UserError: one of them cannot be understood. Then nothing is bound.
   """
-  import gin
-
-  if preset and experiment != 'train_eval_offline':
-    raise UserError(
-      f'gin: {preset["source"]} binds train_eval_offline.agent_name: presets are for train_offline'
-    )
-  used = [experiment, 'physics']
-  if agent_name:
-    used.append(f'{agent_name}_agent.Agent')
-  if agent_name in ('brac_primal', 'brac_dual'):  # which of them, `idle_divergences` knows later
-    used += [_short(s) for s in _registry() if s.startswith(_DIVERGENCES)]
-  config = gin.config._CONFIG
-  found = []
-  for (scope, selector), bindings in config.items():
-    if selector == 'gin.macro' and (scope, selector) not in _called_macros:
-      found.append(scope)
-      # In a file it may be the value of what a later binding binds to another.
-      if any(binding.partition('=')[0].strip() == scope for binding in gin_bindings):
-        names = {name: f'{s}.{name}' for s in reversed(used) for name in _parameters(s)}
-        near = difflib.get_close_matches(scope, names, 1)
-        hint = f'; did you mean {names[near[0]]}?' if near else ''
-        raise UserError(f'gin: {scope!r} names no parameter, and no value has it as %{scope}{hint}')
-    elif selector.startswith('brac.') and (scope or _short(selector) not in used):
-      place = f'{scope}/{_short(selector)}' if scope else _short(selector)
-      found += [f'{place}.{name}' for name in bindings]
-  return found
+  import_all()
+  gin.clear_config()
+  try:
+    with _quiet(), _includes():
+      return _parse(gin_files, gin_bindings)
+  except BaseException:
+    gin.clear_config()
+    raise
 
 
-def idle_divergences() -> List[str]:
-  """What is bound of divergences, and was not asked for while the training loop was compiled."""
-  import gin
-
-  called = gin.config._OPERATIVE_CONFIG
-  return [
-    f'{_short(selector)}.{name}'
-    for (scope, selector), bindings in gin.config._CONFIG.items()
-    if selector.startswith(_DIVERGENCES) and (scope, selector) not in called
-    for name in bindings
-  ]
-
-
-def bound() -> Dict[str, object]:
-  """The values that are bound now, by the names that `operative_config.gin` has for them."""
-  import gin
-
-  return {
-    f'{_short(selector)}.{name}': copy.deepcopy(value)
-    for (scope, selector), bindings in gin.config._CONFIG.items()
-    if not scope and selector.startswith('brac.')
+def _parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
+  agent = {}
+  for source, parser in [
+    *((_find(path), gin.parse_config_file) for path in gin_files),
+    *((binding, gin.parse_config) for binding in gin_bindings),
+  ]:
+    is_file = parser is gin.parse_config_file
+    try:
+      parser(source)
+    except (Exception, SystemExit) as error:  # a gin file may import what raises anything
+      raise UserError(_gin_error(source, error)) from error
+    for (_, selector), bindings in _CONFIG.items():
+      # gin takes any name for a function with **kwargs, as the agents' constructors are.
+      names = parameters(selector)
+      for name in bindings:
+        if name not in names:
+          of = f' in {source}' if is_file else ''
+          hint = nearest(name, names)
+          raise UserError(f'gin: {short(selector)} has no parameter {name!r}{of}{hint}')
+    # Taken out again, for the next file to show whether it names an agent too.
+    for (scope, selector), bindings in _CONFIG.items():
+      if not scope and short(selector) == 'train_eval_offline' and 'agent_name' in bindings:
+        agent.update(agent_name=bindings.pop('agent_name'), source=source)
+        if is_file:
+          agent['name'] = os.path.splitext(os.path.basename(source))[0]
+  if agent:
+    gin.bind_parameter('train_eval_offline.agent_name', agent['agent_name'])
+    if ':' in str(agent['agent_name']):  # of one's own, whose parameters bindings may name
+      agents.load(agent['agent_name'])
+  try:
+    with gin.unlock_config():  # a locked one refuses modules that are imported or reloaded later
+      gin.finalize()
+  except ValueError as error:
+    raise UserError(_gin_error('bindings', error)) from error
+  macro = gin.get_configurable(gin.config.macro)
+  called = {r.config_key for r in gin.config.iterate_references(_CONFIG, to=macro)}
+  for (_, selector), bindings in _CONFIG.items():
+    for name, value in bindings.items():
+      try:
+        copied = copy.deepcopy(value)  # which is how gin calls the functions that a value names
+      except (Exception, SystemExit) as error:
+        raise UserError(_gin_error(f'{short(selector)}.{name}', error)) from error
+      references = list(gin.config.iterate_references(value))
+      if references and all(r.configurable.wrapped is gin.config.macro for r in references):
+        bindings[name] = copied  # so that what is written down of a run has the macro's value
+  macros = {scope: b['value'] for (scope, selector), b in _CONFIG.items() if selector == _MACRO}
+  idle = tuple(name for name in macros if (name, _MACRO) not in called)
+  for binding in gin_bindings:
+    for line in binding.splitlines():
+      if line.partition('=')[0].strip() in idle:
+        raise UserError(_idle_binding(line.partition('=')[0].strip(), macros.keys() - {*idle}))
+  bound = {
+    f'{short(selector)}.{name}': copy.deepcopy(value)
+    for (scope, selector), bindings in _CONFIG.items()
+    if not scope and selector != _MACRO
     for name, value in bindings.items()
   }
+  if agent:
+    agent['agent_name'] = bound['train_eval_offline.agent_name']
+  return Preset(**agent, bound=bound, macros=macros, idle=idle)
 
 
 def first_line(message: str) -> str:
@@ -163,21 +132,140 @@ def first_line(message: str) -> str:
   line, *calls = message.splitlines()
   left = re.findall(r"In call to configurable '(\w+)'", ''.join(calls))
   parameter = re.match(r'\w*', line)[0]
-  return f'{left[-1]}.{line}' if left and parameter in _parameters(left[-1]) else line
+  return f'{left[-1]}.{line}' if left and parameter in parameters(left[-1]) else line
 
 
-def _gin_file(path: str) -> str:
-  """The file that a `--gin_file` names: as it stands, or among the project's."""
+def nearest(name: str, names: Iterable[str]) -> str:
+  """What an error says where a name is likely to be meant for another; else nothing."""
+  near = difflib.get_close_matches(name, names, 1)
+  return f'; did you mean {near[0]!r}?' if near else ''
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+
+def import_all() -> None:
+  """Imports what has parameters: they can be bound once the module that has them is there."""
+  from brac import collection, train_eval_offline, train_eval_online  # noqa: F401
+
+  for name in agents.AGENTS:
+    agents.load(name)
+
+
+def configurables() -> dict[str, object]:
+  """The project's functions and classes that gin binds parameters of, by their whole selectors."""
+  found = gin.config._REGISTRY.items()
+  return {selector: c.wrapped for selector, c in found if selector.startswith('brac.')}
+
+
+def parameters(selector: str) -> dict[str, inspect.Parameter]:
+  """The parameters of a configurable that can be bound."""
+  configurable = gin.config._REGISTRY.get_match(selector)
+  denied = configurable.denylist or ()
+  return {
+    name: p
+    for name, p in inspect.signature(configurable.wrapped).parameters.items()
+    if p.kind != p.VAR_KEYWORD and name not in denied
+  }
+
+
+def short(selector: str) -> str:
+  """What of a selector is enough to bind by."""
+  return gin.config._REGISTRY.minimal_selector(selector)
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def _find(path: str, reading: Sequence[str] = ()) -> str:
+  """The gin file that a path names.
+
+  A `--gin_file` is looked for as it stands, then among the project's. What a file includes is
+  looked for beside that file, then among the project's, then as it stands: a file of one's own may
+  have the name of the preset that it includes, and a copied folder of presets is one of its own.
+
+  Args:
+    path: what the flag or the include says.
+    reading: the files that include one another down to here. A file does not include itself.
+
+  Raises:
+    UserError: there is none.
+  """
   configs = project_folder('configs')
-  for place in ('', configs, os.path.dirname(configs)):  # the last for configs/kl_vp.gin
-    if os.path.isfile(os.path.join(place, path)):
-      return os.path.abspath(os.path.join(place, path))
-  if os.path.exists(path):
-    what = 'a folder' if os.path.isdir(path) else 'no regular file'
-    raise UserError(f'--gin_file {path} is {what}; it names a file, or a preset such as kl_vp.gin')
-  presets = [name for name in sorted(os.listdir(configs)) if name.endswith('.gin')]
-  near = nearest(os.path.basename(path), presets)
-  raise UserError(f'--gin_file {path}: there is no such file, nor a preset of that name{near}')
+  own = os.path.dirname(reading[-1]) if reading else ''
+  includes_itself = False
+  for place in (own, configs, os.path.dirname(configs), ''):  # the third for configs/kl_vp.gin
+    found = os.path.abspath(os.path.join(place, path))
+    if os.path.isfile(found):
+      if not any(os.path.samefile(found, other) for other in reading):
+        return found
+      includes_itself = True
+  what = f'include {path!r}' if reading else f'--gin_file {path}'
+  if includes_itself:
+    raise UserError(f'{what}: the file includes itself')
+  if os.path.exists(os.path.join(own, path)):
+    is_a = 'a folder' if os.path.isdir(os.path.join(own, path)) else 'no regular file'
+    raise UserError(f'{what} is {is_a}; it names a file, or a preset such as kl_vp.gin')
+  presets = [os.path.join(root, n) for root, _, names in os.walk(configs) for n in names]
+  presets = sorted(os.path.relpath(p, configs) for p in presets if p.endswith('.gin'))
+  near = nearest(path, presets) or nearest(os.path.basename(path), presets)
+  raise UserError(f'{what}: there is no such file, nor a preset of that name{near}')
+
+
+@contextlib.contextmanager
+def _includes() -> Iterator[None]:
+  """Lets gin find files by `_find`, and read them whatever mark an editor begins them with."""
+  reading = []
+
+  @contextlib.contextmanager
+  def read(path):
+    reading.append(_find(path, reading))
+    try:
+      with open(reading[-1], encoding='utf-8-sig') as f:
+        yield f
+    finally:
+      reading.pop()
+
+  readers, prefixes = gin.config._FILE_READERS, gin.config._LOCATION_PREFIXES
+  before = readers[:], prefixes[:]
+  readers[:], prefixes[:] = [(read, lambda path: True)], ['']
+  try:
+    yield
+  finally:
+    readers[:], prefixes[:] = before
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """gin logs what it raises as well."""
+  before = logging.root.manager.disable
+  logging.disable(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.disable(before)
+
+
+# --- Mistakes -------------------------------------------------------------------------------------
+
+
+def _idle_binding(name: str, macros: Iterable[str]) -> str:
+  """That a binding names a macro that no value refers to: mistyped, or without its selector."""
+  bound = {selector for _, selector in _CONFIG}
+  named = {}  # what has each name, and whether it is a part of the run as far as one can tell
+  for macro in sorted(macros):
+    named.setdefault(macro.lower(), []).append((macro, True))
+  for selector in configurables():
+    for parameter in parameters(selector):
+      place = f'{short(selector)}.{parameter}', selector in bound
+      named.setdefault(parameter.lower(), []).append(place)
+  likely = [n for n, places in named.items() if any(is_part for _, is_part in places)]
+  near = [n for n in (name.lower(),) if n in named]
+  near = near or difflib.get_close_matches(name.lower(), likely or named, 1)
+  places = named[near[0]] if near else []
+  places = [place for place, is_part in places if is_part] or [place for place, _ in places]
+  hint = f'; did you mean {" or ".join(places)}?' if places else ''
+  return f'gin: {name!r} names no parameter, and no value has it as %{name}{hint}'
 
 
 def _gin_error(source: str, error: BaseException) -> str:
@@ -189,13 +277,13 @@ def _gin_error(source: str, error: BaseException) -> str:
   where = f'gin: {place[1]}:{place[2]}: ' if place else 'gin: '
   unknown = re.search(r"No configurable matching '([\w./]+)'", message)
   if unknown:
-    ours = [s.split('.')[1:] for s in _registry() if s.startswith('brac.')]
-    names = {'.'.join(parts[-k:]) for parts in ours for k in (1, 2)}
+    parts = [selector.split('.')[1:] for selector in configurables()]
+    names = {'.'.join(p[-k:]) for p in parts for k in (1, 2)}
     return f'{where}there is no {unknown[1]!r}{nearest(unknown[1], sorted(names))}'
   parameter = re.search(r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message)
   if parameter:
     selector, name = parameter.groups()
-    return f'{where}{selector} has no parameter {name!r}{nearest(name, _parameters(selector))}'
+    return f'{where}{selector} has no parameter {name!r}{nearest(name, parameters(selector))}'
   denied = re.search(r"Configurable '([\w.]+)' has denylisted kwarg '(\w+)'", message)
   if denied:
     by = f'the flag --{denied[2]}' if denied[2] in FLAGS else 'the program'
@@ -210,32 +298,3 @@ def _gin_error(source: str, error: BaseException) -> str:
   if place:  # what follows is the way there, over the files that include it
     return where + message.splitlines()[0]
   return textwrap.shorten(f'gin: {source}: {message}', 500, placeholder=' ...')
-
-
-def _registry():
-  from gin import config
-
-  return dict(config._REGISTRY.items())
-
-
-def _short(selector: str) -> str:
-  """What of a selector is enough to bind by."""
-  from gin import config
-
-  return config._REGISTRY.minimal_selector(selector)
-
-
-def _parameters(selector: str) -> List[str]:
-  """The parameters of a configurable that can be bound."""
-  from gin import config
-
-  configurable = config._REGISTRY.get_match(selector)
-  parameters = inspect.signature(configurable.wrapped).parameters.values()
-  denied = configurable.denylist or ()
-  return [p.name for p in parameters if p.kind != p.VAR_KEYWORD and p.name not in denied]
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-  """What an error says where a name is likely to be meant for another; else nothing."""
-  near = difflib.get_close_matches(name, names, 1)
-  return f'; did you mean {near[0]!r}?' if near else ''

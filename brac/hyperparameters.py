@@ -1,6 +1,7 @@
 """How the gin parameters that are lists are read: `model_params`, `optimizers`, `weight_decays`."""
 
-from typing import Dict, Optional, Sequence, Tuple
+import ast
+from typing import Optional, Sequence
 
 from brac.errors import MOST, UserError, is_number
 
@@ -8,8 +9,8 @@ _MOST_UNITS = 10**4  # two such layers are 400 MB, a network with its target and
 
 
 def read_model_params(
-  agent: str, model_params, networks: Sequence[str], numbers: Dict[str, Optional[float]]
-) -> Tuple[Dict[str, Tuple[int, ...]], Dict[str, float]]:
+  agent: str, model_params, networks: Sequence[str], numbers: dict[str, Optional[float]]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, float]]:
   """Units by network and the other numbers by name; one tuple of units serves for all networks.
 
   Args:
@@ -22,14 +23,10 @@ def read_model_params(
   Raises:
     UserError: it does not read like that.
   """
-  reads = '(' + ', '.join(f'({network} units)' for network in networks) + ',)'
-  if numbers:
-    names = [k if x is None else f'{k} (default {x})' for k, x in numbers.items()]
-    reads = f'({", ".join([reads, *names])})'
-  reads += f', with 1 to {_MOST_UNITS} units in a layer'
 
   def check(reads_well: bool) -> None:
     if not reads_well:
+      reads = f'{model_params_reads(networks, numbers)}, with 1 to {_MOST_UNITS} units in a layer'
       raise UserError(f'model_params of {agent} reads {reads}; got {model_params!r}')
 
   check(_is_list(model_params))
@@ -45,7 +42,14 @@ def read_model_params(
   return one_for_each('model_params', list(map(tuple, units)), networks), read
 
 
-def one_for_each(parameter: str, entries, names: Sequence[str]) -> Dict[str, object]:
+def model_params_reads(networks: Sequence[str], numbers: dict[str, Optional[float]]) -> str:
+  """What `read_model_params` takes, as a person reads it."""
+  units = '(' + ', '.join(f'({network} units)' for network in networks) + ',)'
+  names = [k if x is None else f'{k} (default {x})' for k, x in numbers.items()]
+  return f'({", ".join([units, *names])})' if numbers else units
+
+
+def one_for_each(parameter: str, entries, names: Sequence[str]) -> dict[str, object]:
   """The entries of a parameter by what they are for; a single one serves for all.
 
   Raises:
@@ -57,6 +61,27 @@ def one_for_each(parameter: str, entries, names: Sequence[str]) -> Dict[str, obj
       f'all; got {entries!r}'
     )
   return dict(zip(names, list(entries) * (len(names) if len(entries) == 1 else 1)))
+
+
+def same(one, other) -> bool:
+  """Whether two values are one to the agents: 64.0 is 64, [64, 64] is (64, 64), NaN is NaN."""
+  return repr(_normal(one)) == repr(_normal(other))
+
+
+def literal(text: str) -> object:
+  """The value that a text stands for; the text itself where it is no literal."""
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text
+
+
+def _normal(x):
+  if isinstance(x, (tuple, list)):
+    return tuple(map(_normal, x))
+  if isinstance(x, dict):
+    return {key: _normal(value) for key, value in x.items()}
+  return int(x) if isinstance(x, float) and x.is_integer() else x
 
 
 def _is_list(x) -> bool:

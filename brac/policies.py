@@ -1,49 +1,55 @@
-"""Policies over batches of states, `[B, S] -> [B, A]`, as TF-Agents policies.
+"""Policies over batches of states, `[B, S] -> [B, A]`.
 
-`act` is all that a policy has to say; TF-Agents' drivers and its `PolicySaver` take each of them as
-any other `TFPolicy`.
+`act` is all that a policy has to say. Where TF-Agents is installed, its drivers and its
+`PolicySaver` take each of them as any other `TFPolicy`.
 """
 
-from typing import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
-from tf_agents.policies import tf_policy
-from tf_agents.trajectories import policy_step
-from tf_agents.trajectories import time_step as ts
 
+from brac import tf_agents_bridge
+from brac.errors import UserError, blaming
 from brac.networks import VAE, Actor, Box, Critic, Perturbation
+from brac.numpy_calls import numpy_call
 from brac.rng import ACT, Rng
 
 N_MAX_Q_SAMPLES = 10
 
 
-class Policy(tf_policy.TFPolicy):
+class Policy(tf_agents_bridge.TFPolicy):
   """A policy without memory for states `[S]` and actions `[A]` in a box."""
 
   def __init__(self, observation_spec, action_spec, networks: Sequence[tf.Module] = ()):
-    super().__init__(ts.time_step_spec(observation_spec), action_spec, name='policy')
+    time_step_spec = tf_agents_bridge.time_step_spec(observation_spec)
+    super().__init__(time_step_spec, action_spec, name='policy')
     self.box = Box.of(action_spec)
     self._networks = list(networks)
 
   def act(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
-    """Actions `[B, A]` at states `[B, S]`, each row by itself."""
+    """Actions `[B, A]` at states `[B, S]`, each row by itself, but for rounding in the box."""
     raise NotImplementedError
+
+  def __call__(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
+    """What `act` says, within the very bounds of the action spec, as an environment needs it."""
+    return tf.clip_by_value(self.act(s, rng), self.action_spec.minimum, self.action_spec.maximum)
 
   def _action(self, time_step, policy_state, seed):
     if seed is None:
       seed = tf.random.uniform([], 0, tf.int32.max, tf.int32)
     else:
       seed = tf.reshape(seed, [-1])[-1]
-    action = self.act(tf.cast(time_step.observation, tf.float32), Rng(seed, ACT))
-    return policy_step.PolicyStep(tf.cast(action, self.action_spec.dtype), policy_state)
+    action = self(tf.cast(time_step.observation, tf.float32), Rng(seed, ACT))
+    return tf_agents_bridge.PolicyStep(tf.cast(action, self.action_spec.dtype), policy_state)
 
   def _variables(self):
     return [v for network in self._networks for v in network.variables]
 
 
 class RandomPolicy(Policy):
-  """Actions drawn evenly from the box."""
+  """Actions drawn uniformly from the box."""
 
   def act(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
     u = rng.uniform([tf.shape(s)[0], self.box.n_actions], -1.0, 1.0)
@@ -51,7 +57,7 @@ class RandomPolicy(Policy):
 
 
 class ActorPolicy(Policy):
-  """An actor's law: a sample of it, or its mode."""
+  """An actor's distribution: a sample of it, or its mode."""
 
   def __init__(self, observation_spec, action_spec, actor: Actor, mode: bool = False):
     super().__init__(observation_spec, action_spec, [actor])
@@ -62,15 +68,13 @@ class ActorPolicy(Policy):
     return pi.mode() if self._mode else pi.sample(rng)[0]
 
   def _distribution(self, time_step, policy_state):
-    pi = self._actor(tf.cast(time_step.observation, tf.float32))
+    pi, box = self._actor(tf.cast(time_step.observation, tf.float32)), self.box
     if self._mode:
-      law = tfp.distributions.Deterministic(pi.mode())
+      distribution = tf_agents_bridge.deterministic(pi.mode())
     else:
-      normal = tfp.distributions.MultivariateNormalDiag(pi.mean, tf.exp(pi.log_std))
-      squash = [tfp.bijectors.Shift(self.box.means), tfp.bijectors.Scale(self.box.mags)]
-      squash = tfp.bijectors.Chain([*squash, tfp.bijectors.Tanh()])
-      law = tfp.distributions.TransformedDistribution(normal, squash)
-    return policy_step.PolicyStep(law, policy_state)
+      std = tf.exp(pi.log_std)
+      distribution = tf_agents_bridge.tanh_normal(pi.mean, std, box.mags, box.means)
+    return tf_agents_bridge.PolicyStep(distribution, policy_state)
 
 
 class MaxQPolicy(Policy):
@@ -107,6 +111,39 @@ def best_of(a: tf.Tensor, s: tf.Tensor, q: Critic) -> tf.Tensor:
   return tf.gather(a, tf.argmax(tf.reshape(values, [-1, n]), -1), batch_dims=1)
 
 
+class PythonPolicy(Policy):
+  """A function of Python: `observations [B, S], numpy.random.Generator -> actions [B, A]`.
+
+  The generator is a function of the seed and the step, as all that policies draw with.
+  """
+
+  def __init__(self, observation_spec, action_spec, function: Callable, name: str, source: bytes):
+    """Takes how the function is called in errors, and the source that it is of."""
+    super().__init__(observation_spec, action_spec)
+    self._function, self._function_name = function, name
+    # What a collection that goes on compares, as it does the weights of other policies.
+    self._checksum = tf.Variable(zlib.crc32(source), dtype=tf.int64)
+
+  def act(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
+    seed = rng.integers([2], np.iinfo(np.int32).max)
+    return tf.ensure_shape(
+      numpy_call(self._call, [s, seed], tf.float32), [s.shape[0], self.box.n_actions]
+    )
+
+  def _call(self, s: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    with blaming(f'the policy {self._function_name} failed'):
+      a = np.asarray(self._function(s.copy(), np.random.default_rng(seed)), np.float32)
+    if a.shape != (len(s), self.box.n_actions):
+      wanted = f'[{len(s)}, {self.box.n_actions}]'
+      raise UserError(
+        f'the policy {self._function_name} gave actions of shape {list(a.shape)} for states of '
+        f'shape {list(s.shape)}, not {wanted}'
+      )
+    if not np.isfinite(a).all():
+      raise UserError(f'the policy {self._function_name} gave an action that is not finite')
+    return a
+
+
 class GaussianPolicy(Policy):
   """Another policy's actions with noise of a standard deviation in the actions' unit, clipped."""
 
@@ -120,7 +157,7 @@ class GaussianPolicy(Policy):
 
 
 class EpsilonPolicy(Policy):
-  """Another policy's actions, but with probability ε, row by row, drawn evenly from the box."""
+  """Another policy's actions, but with probability ε, row by row, drawn uniformly from the box."""
 
   def __init__(self, policy: Policy, epsilon: float):
     super().__init__(policy.time_step_spec.observation, policy.action_spec, [policy])

@@ -2,23 +2,35 @@
 
 A policy config is `[ptype, checkpoint, wrapper, hidden_units]`:
 
-- ptype: `randwalk` (actions drawn evenly), `randinit` (an untrained actor) or `load`;
+- ptype: `randwalk` (actions drawn uniformly), `randinit` (an untrained actor), `load`, or `python`;
 - checkpoint: for `load` the file, without `.index`: an `agent_partial_target`, `agent_behavior`;
+  for `python` a function as `module:function`, of a module beside the data config or an installed
+  one: `function(observations)` or `function(observations, rng)` takes an array `[B, S]`, and a
+  `numpy.random.Generator` that the seed determines, and returns the actions `[B, A]`, which are
+  clipped to the box;
 - wrapper: `['none']` (a sample of the policy), `['eps', ε]`, `['gaussian', std]`, or
   `['gaussianeps', std, ε]`;
-- hidden_units: of the actor, such as `(200, 200)`.
+- hidden_units: of the actor, such as `(200, 200)`; `()` where there is none.
 """
 
+import contextlib
 import difflib
+import importlib
+import inspect
 import os
+import sys
+from collections.abc import Callable
 from typing import Optional, Sequence
 
+import tensorflow as tf
+
 from brac import checkpoints, policies
-from brac.errors import UserError
+from brac.errors import UserError, blaming
 from brac.networks import Actor, Box
 from brac.rng import INIT, Rng
 
-PTYPES = ('randwalk', 'randinit', 'load')
+KEPT_CLONE = 'agent/_b_net'  # the key of the clone in a save of an agent that has one
+PTYPES = ('randwalk', 'randinit', 'load', 'python')
 WRAPPERS = {
   'none': 0,
   'eps': 1,
@@ -28,23 +40,30 @@ WRAPPERS = {
 
 
 def load_actor(
-  path: str, n_states: int, box: Box, what: str, units: Optional[Sequence[int]] = None
+  path: str,
+  n_states: int,
+  box: Box,
+  what: str,
+  units: Optional[Sequence[int]] = None,
+  keys: Sequence[str] = ('policy',),
 ) -> Actor:
-  """The actor that a checkpoint holds under `policy`, of the sizes that it has there.
+  """The actor that a checkpoint holds under the first of `keys` that it has, of its sizes there.
 
   Raises:
     UserError: there is none, it is not for such states and actions, or not of the units asked for.
   """
   if not isinstance(path, str) or not path:
     raise UserError(f'the {what} is the path of a checkpoint, not {path!r}')
-  path = _expanded(path)
-  layers = checkpoints.Reader(path, what).layers('policy/_layers')
+  path = expanded(path)
+  reader = checkpoints.Reader(path, what)
+  key = next((key for key in keys if reader.layers(f'{key}/_layers')), keys[-1])
+  layers = reader.layers(f'{key}/_layers')
   if not layers:
-    raise UserError(f'{what} {path} holds no policy: it has no policy/_layers/0/kernel')
+    raise UserError(f'{what} {path} holds no policy: it has no {key}/_layers/0/kernel')
   for i, kernel in enumerate(layers):
     if len(kernel) != 2:
       raise UserError(
-        f'{what} {path} is no policy of dense layers: its policy/_layers/{i}/kernel is {kernel}'
+        f'{what} {path} is no policy of dense layers: its {key}/_layers/{i}/kernel is {kernel}'
       )
   there = (layers[0][0], *(n_out for _, n_out in layers))
   units = [n_out for _, n_out in layers[:-1]] if units is None else units
@@ -55,11 +74,26 @@ def load_actor(
       '(states, hidden units, twice the actions)'
     )
   actor = Actor(n_states, units, box, Rng(0, INIT))
-  checkpoints.restore(path, what, policy=actor)
+  name, *below = key.split('/')
+  holder = actor
+  for child in reversed(below):
+    holder, held = tf.Module(), holder
+    setattr(holder, child, held)
+  checkpoints.restore(path, what, **{name: holder})
   return actor
 
 
-def _expanded(path: str) -> str:
+def load_clone(path: str, n_states: int, box: Box) -> Actor:
+  """The clone of the behavior policy at a path, which may also be a save of an agent that has one.
+
+  Raises:
+    UserError: see `load_actor`.
+  """
+  return load_actor(path, n_states, box, 'behavior policy', keys=(KEPT_CLONE, 'policy'))
+
+
+def expanded(path: str) -> str:
+  """A path with what `~` and `$HOME` in it stand for."""
   return os.path.expandvars(os.path.expanduser(path))
 
 
@@ -67,11 +101,20 @@ def _sizes(sizes: Sequence[int]) -> str:
   return '-'.join(map(str, sizes))
 
 
-def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policies.Policy:
-  """The policy that a policy config describes; `seed` starts an untrained one.
+def load_policy(
+  config, observation_spec, action_spec, seed: int = 0, folder: Optional[str] = None
+) -> policies.Policy:
+  """The policy that a policy config describes.
+
+  Args:
+    config: see above.
+    observation_spec: states `[S]`.
+    action_spec: actions `[A]`, bounded.
+    seed: starts an untrained actor.
+    folder: where the modules of `python` policies are looked for first.
 
   Raises:
-    UserError: the config does not read as it should, or its checkpoint does not load.
+    UserError: the config does not read as it should, or its checkpoint or function does not load.
   """
   try:
     ptype, path, wrapper, units = config
@@ -100,12 +143,14 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
     try:
       actor = load_actor(path, n_states, box, 'policy', units)
     except UserError as error:
-      if checkpoints.exists(_expanded(path)):
+      if checkpoints.exists(expanded(path)):
         raise
       raise UserError(
         f'{error}; brac.train_online makes policies, and --policy_root_dir says where they are'
       ) from None
     policy = policies.ActorPolicy(*specs, actor)
+  elif ptype == 'python':
+    policy = policies.PythonPolicy(*specs, *_load_function(path, folder))
   else:
     raise UserError(f'unknown ptype {ptype!r} in a policy config{_nearest(ptype, PTYPES)}')
   if not isinstance(wrapper_name, str) or wrapper_name not in WRAPPERS:
@@ -127,6 +172,25 @@ def load_policy(config, observation_spec, action_spec, seed: int = 0) -> policie
   if wrapper_name.endswith('eps'):
     policy = policies.EpsilonPolicy(policy, numbers[-1])
   return policy
+
+
+def _load_function(name, folder: Optional[str]) -> tuple[Callable, str, bytes]:
+  """The function that `module:function` names, that name, and the source of its module."""
+  module_name, colon, function_name = name.partition(':') if isinstance(name, str) else ('', '', '')
+  if not (module_name and function_name):
+    raise UserError(f"a python policy is named as 'module:function', not {name!r}")
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(blaming(f'the policy {name} does not load'))
+    if folder:
+      sys.path.insert(0, folder)
+      stack.callback(sys.path.remove, folder)
+      stack.callback(setattr, sys, 'dont_write_bytecode', sys.dont_write_bytecode)
+      sys.dont_write_bytecode = True  # leaves no __pycache__ in a user's folder
+    module = importlib.import_module(module_name)
+    function = getattr(module, function_name)
+    draws = len(inspect.signature(function).parameters) > 1
+    act = function if draws else lambda observations, rng: function(observations)
+    return act, name, inspect.getsource(module).encode()
 
 
 def _nearest(name, names) -> str:

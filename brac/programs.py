@@ -1,22 +1,24 @@
 """What the programs share: flags, threads, and errors that a person can read."""
 
+import codecs
 import datetime
 import os
 import re
 import signal
 import sys
 import warnings
-from typing import Callable, NoReturn, Optional, Tuple
+from typing import Callable, NoReturn, Optional
 
 from absl import app, flags, logging
 
-from brac import gin_config
+from brac import agents, gin_config
+from brac.data_config import folder_name
 from brac.errors import UserError
+from brac.gin_config import Preset
 
 FLAGS = flags.FLAGS
 
-# Said here, because importing the agents would make --help wait for TensorFlow.
-AGENT_NAMES = ('sac', 'bc', 'bcq', 'brac_primal', 'brac_dual')
+AGENT_NAMES = f'{", ".join(agents.AGENTS)}, or module:Class of an agent of your own'
 MAX_SEED = 2**59
 ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl')
 
@@ -27,7 +29,11 @@ def define_run_flags() -> None:
     'seed', 0, 'Seeds everything that draws a random number.', lower_bound=0, upper_bound=MAX_SEED
   )
   flags.DEFINE_integer(
-    'n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1, upper_bound=10**6
+    'n_eval_episodes',
+    20,
+    'Episodes of an evaluation; 0: there is none.',
+    lower_bound=0,
+    upper_bound=10**6,
   )
   flags.DEFINE_multi_string(
     'gin_file',
@@ -46,44 +52,48 @@ def define_run_flags() -> None:
   )
 
 
-def run(
-  main: Callable[[], None], tensorflow: bool = True, experiment: Optional[str] = None
-) -> NoReturn:
-  """Runs a program: parses its flags and gin bindings, calls `main`, exits.
+def run(main: Callable[..., None], tensorflow: bool = True, takes_preset: bool = False) -> NoReturn:
+  """Runs a program: parses its flags, calls `main`, exits.
 
   A `UserError` becomes one line and exit status 1; what a signal stops exits with 128 + its number.
-  A program without `tensorflow` starts in a moment, and signals end it. A program with gin bindings
-  says the `experiment` that its own parameters are bound by.
+  A program without `tensorflow` starts in a moment, and signals end it. To one that `takes_preset`,
+  `main` is given what its gin files and bindings say, a `gin_config.Preset`.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   app.define_help_flags()
+  _print_what_can_be_printed()
   try:
     _check_place()
     rest = FLAGS(sys.argv)[1:]
     if rest:
       raise UserError(f'{rest[0]!r} is no flag; flags read --name=value')
-    _check_paths()
+    _check_texts()
     if not tensorflow:
       main()
       sys.exit(0)
     quiet_imports()
     set_up_tensorflow()
-    unused = []
-    if experiment:
-      gin_config.parse(FLAGS.gin_file, FLAGS.gin_bindings)
-      agent_name = agent()[0] if 'agent_name' in FLAGS else None
-      unused = gin_config.unused(experiment, agent_name, FLAGS.gin_bindings)
+    presets = []
+    if takes_preset:
+      if 'agent_name' in FLAGS and ':' in FLAGS.agent_name:  # whose parameters can be bound then
+        agents.load(FLAGS.agent_name)
+      presets = [gin_config.parse(list(map(folder, FLAGS.gin_file)), FLAGS.gin_bindings)]
     logging.use_absl_handler()
     logging.set_verbosity(logging.INFO)
-    for name_bound in unused:
-      logging.warning('gin: %s is bound, but nothing in this run uses it', name_bound)
+    for macro in [macro for preset in presets for macro in preset.idle]:
+      logging.warning('gin: %s is bound, but no value refers to it', macro)
     import tensorflow as tf
 
     from brac import runs
 
+    # From 2.17 on it tells the same log how long each save took.
+    its_place = os.path.dirname(tf.__file__) + os.sep
+    logging.get_absl_logger().addFilter(
+      lambda record: record.levelname != 'INFO' or not record.pathname.startswith(its_place)
+    )
     runs.catch_stops()
     try:
-      main()
+      main(*presets)
     except runs.Stopped as stopped:
       sys.exit(stopped.exit_status)
     except tf.errors.ResourceExhaustedError as error:
@@ -102,6 +112,20 @@ def run(
 def _say(name: str, error) -> int:
   print(f'{name}: {gin_config.first_line(str(error).strip())}', file=sys.stderr)
   return getattr(error, 'exit_status', 1)
+
+
+def _print_what_can_be_printed() -> None:
+  """Lets a terminal that knows ASCII alone, say, show the rest by other signs."""
+
+  def replace(error):
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] == '±':
+      return '+-', error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+  codecs.register_error('brac_replace', replace)
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, 'reconfigure'):  # a notebook's has not
+      stream.reconfigure(errors='brac_replace')
 
 
 def quiet_imports() -> None:
@@ -130,7 +154,7 @@ def set_up_tensorflow() -> None:
   tf.config.optimizer.set_experimental_options({'arithmetic_optimization': False})
 
 
-def agent() -> Tuple[str, str]:
+def agent(preset: Preset) -> tuple[str, str]:
   """The agent of a run, and its name in the run's folder.
 
   Both are `--agent_name`, unless a gin file binds `train_eval_offline.agent_name`. Such a file is a
@@ -140,21 +164,28 @@ def agent() -> Tuple[str, str]:
   Raises:
     UserError: there is no such agent, or the flag names another than the preset.
   """
-  agent_name = gin_config.preset.get('agent_name', FLAGS.agent_name)
-  if agent_name not in AGENT_NAMES:
-    source, name = '', '--agent_name'
-    if gin_config.preset:
-      source, name = f'gin: {gin_config.preset["source"]}: ', 'train_eval_offline.agent_name'
-    raise UserError(
-      f'{source}unknown agent {agent_name!r}; {name} is one of '
-      f'{", ".join(map(repr, AGENT_NAMES))}{gin_config.nearest(str(agent_name), AGENT_NAMES)}'
-    )
+  agent_name, source, name = FLAGS.agent_name, '', '--agent_name'
+  if preset.source is not None:
+    agent_name = preset.agent_name
+    source, name = f'gin: {preset.source}: ', 'train_eval_offline.agent_name'
+  try:
+    agents.load(agent_name, name)
+  except UserError as error:
+    raise UserError(f'{source}{error}') from error
   if FLAGS['agent_name'].present and FLAGS.agent_name != agent_name:
     raise UserError(
       f'--agent_name {FLAGS.agent_name}: gin binds train_eval_offline.agent_name to '
       f'{agent_name!r}; leave the flag out'
     )
-  return agent_name, gin_config.preset.get('name', agent_name)
+  return agent_name, preset.name or agents.folder(agent_name)
+
+
+def refuse_agent_of(preset: Preset) -> None:
+  """Raises UserError where a preset names an agent: for the programs that have no such runs."""
+  if preset.source is not None:
+    raise UserError(
+      f'gin: {preset.source} binds train_eval_offline.agent_name: presets are for train_offline'
+    )
 
 
 # Flags that name a file or a folder, anywhere.
@@ -162,8 +193,9 @@ _PATHS = (
   *('root_dir', 'data_root_dir', 'policy_root_dir', 'config_dir', 'output_dir', 'data_sub_dir'),
   *('data_file_name', 'checkpoint', 'ship'),
 )
-# Those that name a folder within another.
-_NAMES = ('sub_dir', 'data_name')
+# Those that name a folder within another, and those whose folder has another name than they.
+_NAMES = ('sub_dir', 'data_name', 'data_names', 'env_name', 'env_names')
+_MAPPED = _NAMES[1:]
 
 
 def _check_place() -> None:
@@ -177,26 +209,39 @@ def _check_place() -> None:
     )
 
 
-def _check_paths() -> None:
-  """Raises UserError where a flag's path cannot be one, before anything is made."""
-  for flag in (*_PATHS, *_NAMES):
-    path = FLAGS[flag].value if flag in FLAGS else None
-    if path is None:
-      continue
-    if not path:
-      raise UserError(f'--{flag} is empty: it names a folder or a file')
-    try:
-      names = path.encode().split(b'/')
-    except UnicodeEncodeError:
-      raise UserError(f'--{flag} {path!r} is not in UTF-8') from None
-    if max(map(len, names)) > 255:
-      raise UserError(f'--{flag} {path}: a name in it is longer than 255 bytes')
-    if flag in _NAMES and (os.path.isabs(path) or {b'.', b'..'} & set(names)):
-      raise UserError(f'--{flag} is the name of a folder within another, not {path!r}')
+def _check_texts() -> None:
+  """Raises UserError where a flag is no text, or its path can be none, before anything is made."""
+  for flag in FLAGS:
+    values = FLAGS[flag].value
+    for text in values if isinstance(values, list) else [values]:
+      if isinstance(text, str):
+        _check_text(flag, text)
+
+
+def _check_text(flag: str, text: str) -> None:
+  try:
+    text.encode()
+  except UnicodeEncodeError:
+    raise UserError(f'--{flag} {text!r} is not in UTF-8') from None
+  control = re.search(r'[\x00-\x1f\x7f-\x9f\u2028\u2029]', text)
+  if control and flag not in ('gin_bindings', 'command'):  # which may have several lines
+    raise UserError(
+      f'--{flag} {text!r} has the control character {control[0]!r}, as the end of a line '
+      'that was written on Windows has; write it without'
+    )
+  if flag not in (*_PATHS, *_NAMES):
+    return
+  if not text:
+    raise UserError(f'--{flag} is empty: it names a folder or a file')
+  if flag in _NAMES and (os.path.isabs(text) or {'.', '..'} & set(text.split('/'))):
+    raise UserError(f'--{flag} is the name of a folder within another, not {text!r}')
+  path = folder_name(text) if flag in _MAPPED else text
+  if any(len(name.encode()) > 255 for name in path.split('/')):
+    raise UserError(f'--{flag} {text}: a name in it is longer than 255 bytes')
 
 
 def folder(path: Optional[str]) -> Optional[str]:
-  """A folder that a flag names, with what `~` and `$HOME` stand for.
+  """A folder or a file that a flag names, with what `~` and `$HOME` stand for.
 
   Raises:
     UserError: they stand for nothing here.

@@ -26,6 +26,7 @@ class About(NamedTuple):
     agent: the name of the preset, or without one of the agent.
     n_train: of how many transitions it is trained.
     command: what it was started with last.
+    judged_by: the evaluated policy whose returns are its results.
   """
 
   env_name: str
@@ -35,6 +36,7 @@ class About(NamedTuple):
   sub_dir: str
   seed: int
   command: str = ''
+  judged_by: str = 'main'
 
 
 def write_progress(
@@ -243,7 +245,7 @@ def _read_run(folder: str, place: tuple[str, ...]) -> Run:
   about = read_about(folder)
   if about:
     about = about._replace(n_train=f'n{about.n_train}', seed=str(about.seed))
-    run = Run(_readable(folder), *about[:-1], command=about.command)
+    run = Run(_readable(folder), *about[:6], command=about.command)
   else:
     run = _run_at(folder, tuple(map(_readable, place)))
   if not run.seed:

@@ -33,11 +33,11 @@ class Rng:
     return tf.random.stateless_normal(shape, self._next_key())
 
   def uniform(self, shape: Sequence[Int], low=0.0, high=1.0) -> tf.Tensor:
-    """Numbers drawn evenly from [low, high), float32."""
+    """Numbers drawn uniformly from [low, high), float32."""
     return tf.random.stateless_uniform(shape, self._next_key()) * (high - low) + low
 
   def integers(self, shape: Sequence[Int], high: Int) -> tf.Tensor:
-    """Integers drawn evenly from [0, high), int32."""
+    """Integers drawn uniformly from [0, high), int32."""
     return tf.random.stateless_uniform(shape, self._next_key(), 0, high, tf.int32)
 
 

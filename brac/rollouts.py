@@ -2,15 +2,28 @@
 
 import functools
 import pickle
-from typing import Callable, Dict, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from brac import environments, rng
+from brac import environments, numpy_calls, rng
 from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, Dataset, Transitions
 from brac.policies import Policy, RandomPolicy
 from brac.rng import Rng
+
+# Where an evaluation cuts the episodes of an environment that has no time limit.
+LONGEST_EPISODE = 10_000
+
+
+class Interrupted(Exception):
+  """A rollout was asked to stop where there is nothing of it to keep."""
+
+
+def never() -> bool:
+  return False
 
 
 def compiled(policies: Sequence[Policy], n: int, seed: int, stream: int) -> Callable:
@@ -26,10 +39,15 @@ def compiled(policies: Sequence[Policy], n: int, seed: int, stream: int) -> Call
   )
   def act(s, step):
     parts = zip(policies, tf.split(s, k))
-    return tf.concat([policy.act(part, Rng(seed, stream, step)) for policy, part in parts], 0)
+    return tf.concat([policy(part, Rng(seed, stream, step)) for policy, part in parts], 0)
 
   act = act.get_concrete_function()
-  return lambda s, step: act(tf.constant(s), tf.constant(step, tf.int64)).numpy()
+
+  def call(s, step):
+    with numpy_calls.errors():
+      return act(tf.constant(s), tf.constant(step, tf.int64)).numpy()
+
+  return call
 
 
 class Steps(NamedTuple):
@@ -79,6 +97,24 @@ class Rollout:
   @state.setter
   def state(self, value: bytes) -> None:
     self._env.state, self._s, self._a, self._ended, self._step = pickle.loads(value)
+    self._ended[self.cut] = True
+    _warn_of_cut(self._env)
+
+  @property
+  def cut(self) -> np.ndarray:
+    """The rows whose episode ended because `state` was set: see `BatchEnvironment`."""
+    return self._env.cut
+
+
+def _warn_of_cut(env: environments.BatchEnvironment) -> None:
+  if env.cut.size:
+    logging.warning(
+      '%d of %d episodes cannot be taken up where they were saved (%s): they are cut off there, '
+      'and new ones begin',
+      len(env.cut),
+      env.n,
+      env.why_cut,
+    )
 
 
 def seed_of(*numbers: int) -> int:
@@ -94,21 +130,53 @@ class Collection:
   """
 
   def __init__(
-    self, env_name: str, policy: Policy, transitions: Transitions, seed: int, n_envs: int
+    self,
+    env_name: str,
+    policy: Policy,
+    transitions: Transitions,
+    seed: int,
+    n_envs: int,
+    episode_steps: Optional[int] = None,
+    saves: bool = True,
+    stop_requested: Callable[[], bool] = never,
   ):
+    """Begins the collection.
+
+    Args:
+      env_name: the environment.
+      policy: acts in it.
+      transitions: the rows to fill.
+      seed: of all that is drawn.
+      n_envs: how many environments there are at most.
+      episode_steps: how long an episode is, for environments without a time limit of their own.
+      saves: what `environments.try_out` says.
+      stop_requested: is asked before each step whether `advance` is to return.
+    """
     n = len(transitions.reward)
-    # No more environments than there are whole episodes: shorter ones would show their start alone.
-    limit = environments.make_batch(env_name, 1, seed).max_episode_steps or 1
-    n_envs = max(1, min(n_envs, n // limit))
-    edges = np.arange(n_envs + 1) * n // n_envs
+    limit = environments.described(env_name).max_episode_steps or episode_steps or n
     self.transitions = transitions
+    self._env_name, self._policy, self._seed, self._saves = env_name, policy, seed, saves
+    self._stop_requested = stop_requested
+    # No more environments than there are whole episodes: shorter ones would show their start alone.
+    self._begin(max(1, min(n_envs, n // limit)))
+
+  def _begin(self, n_envs: int) -> None:
+    edges = np.arange(n_envs + 1) * len(self.transitions.reward) // n_envs
     self._starts, self._stops, self._next = edges[:-1], edges[1:], edges[:-1].copy()
-    act = compiled([policy], n_envs, seed, rng.ACT)
-    self._rollout = Rollout(environments.make_batch(env_name, n_envs, seed), act)
+    self._env = environments.make_batch(self._env_name, n_envs, self._seed)
+    self._env.saves = self._saves
+    act = compiled([self._policy], n_envs, self._seed, rng.ACT)
+    self._rollout = Rollout(self._env, act)
 
   @property
   def n_done(self) -> int:
     return int(np.sum(self._next - self._starts))
+
+  @property
+  def n_episodes(self) -> int:
+    """How many episodes came to their own end so far."""
+    ends = (self.transitions.end[a:b] for a, b in zip(self._starts, self._next))
+    return sum(np.count_nonzero((end != GOES_ON) & (end != CUT_OFF)) for end in ends)
 
   def advance(self, n_steps: int = 1) -> bool:
     """At most n steps in every environment whose stretch is not full; False when all are."""
@@ -117,6 +185,8 @@ class Collection:
       active = self._next < self._stops
       if not active.any():
         return False
+      if self._stop_requested():
+        break
       steps = self._rollout.advance(active)
       at = self._next[steps.rows]
       t.s1[at], t.a1[at], t.s2[at], t.a2[at] = steps.s1, steps.a1, steps.s2, steps.a2
@@ -126,14 +196,26 @@ class Collection:
       self._next[steps.rows] += 1
     return True
 
+  def close(self) -> None:
+    """Closes the environments."""
+    self._env.close()
+
   @property
   def state(self) -> bytes:
-    """A pickle of all but the transitions."""
+    """A pickle of all but the transitions, which are to be there when it is set."""
     return pickle.dumps((self._rollout.state, self._next))
 
   @state.setter
   def state(self, value: bytes) -> None:
-    self._rollout.state, self._next = pickle.loads(value)
+    rollout, rows = pickle.loads(value)
+    if len(rows) != len(self._next):
+      self.close()
+      self._begin(len(rows))
+    self._rollout.state, self._next = rollout, rows
+    last = rows[self._rollout.cut] - 1
+    last = last[last >= self._starts[self._rollout.cut]]
+    end = self.transitions.end
+    end[last] = np.where(end[last] == GOES_ON, CUT_OFF, end[last])
 
 
 class Evaluator:
@@ -141,31 +223,72 @@ class Evaluator:
 
   Attributes:
     n_steps: how many steps the last evaluation took.
+    longest: the steps of its longest episode.
   """
 
-  def __init__(self, env_name: str, policies: Dict[str, Policy], n_episodes: int, seed: int):
-    """Takes the policies by their names."""
-    self.names, self.n_steps = list(policies), 0
-    self._env_name, self._n, self._seed = env_name, n_episodes, seed
-    self._act = compiled(list(policies.values()), n_episodes, seed, rng.EVALUATE)
+  def __init__(
+    self,
+    env_name: str,
+    policies: dict[str, Policy],
+    n_episodes: int,
+    seed: int,
+    stop_requested: Callable[[], bool] = never,
+  ):
+    """Takes the policies by their names; without episodes there are no environments either.
 
-  def run(self, step: int) -> Dict[str, np.ndarray]:
+    Args:
+      env_name: the environment.
+      policies: by their names.
+      n_episodes: of each policy.
+      seed: of all that is drawn.
+      stop_requested: is asked before each step whether `run` is to give up.
+    """
+    self.names, self.n_steps, self.longest = list(policies), 0, 0
+    self._env_name, self._n, self._seed = env_name, n_episodes, seed
+    self._stop_requested = stop_requested
+    if n_episodes:
+      self._act = compiled(list(policies.values()), n_episodes, seed, rng.EVALUATE)
+
+  def run(self, step: int) -> dict[str, np.ndarray]:
     """The returns `[n_episodes]` of fresh episodes by policy, which all have the same start states.
 
-    Equal seeds and steps (of the training) give equal ones.
+    Equal seeds and steps (of the training) give equal ones. Where the environment has no time
+    limit, an episode is cut after `LONGEST_EPISODE` steps, which the log says.
+
+    Raises:
+      UserError: an environment failed.
+      Interrupted: `stop_requested` said so.
     """
-    # Equal seeds give the policies equal starts.
-    seeds = environments.row_seeds(seed_of(self._seed, rng.EVALUATE, step), self._n)
     n = self._n * len(self.names)
-    env = environments.make_batch(self._env_name, n, seeds * len(self.names))
+    returns, active, self.n_steps, self.longest = np.zeros(n), np.ones(n, bool), 0, 0
+    if n:
+      # Equal seeds give the policies equal starts.
+      seeds = environments.row_seeds(seed_of(self._seed, rng.EVALUATE, step), self._n)
+      seeds = seeds * len(self.names)
+      with environments.make_batch(self._env_name, n, seeds) as env:
+        self._run(env, returns, active)
+    return dict(zip(self.names, np.split(returns, len(self.names))))
+
+  def _run(self, env, returns: np.ndarray, active: np.ndarray) -> None:
     rollout = Rollout(env, self._act)
-    returns, active, self.n_steps = np.zeros(n), np.ones(n, bool), 0
     while active.any():
+      if self._stop_requested():
+        raise Interrupted
       steps = rollout.advance(active)
       returns[steps.rows] += steps.reward
       active[steps.rows] = steps.end == GOES_ON
       self.n_steps += len(steps.rows)
-    return dict(zip(self.names, np.split(returns, len(self.names))))
+      self.longest += 1
+      if self.longest == LONGEST_EPISODE and env.max_episode_steps is None and active.any():
+        logging.warning(
+          '%s: %d of %d evaluated episodes have not ended after %d steps, and count as far as they '
+          'came; the environment has no time limit: register it with max_episode_steps',
+          self._env_name,
+          np.count_nonzero(active),
+          len(active),
+          self.longest,
+        )
+        active[:] = False
 
 
 class OnlineRollout:
@@ -176,8 +299,21 @@ class OnlineRollout:
     variables: with `data` all that its next step depends on; `hold` fills them, `take_up` reads.
   """
 
-  def __init__(self, env_name: str, capacity: int, seed: int):
+  def __init__(
+    self, env_name: str, capacity: int, seed: int, stop_requested: Callable[[], bool] = never
+  ):
+    """Starts an episode.
+
+    Args:
+      env_name: the environment.
+      capacity: for how many transitions there is room in the data.
+      seed: of all that is drawn.
+      stop_requested: is asked before each step whether `explore` is to return.
+    """
+    saves = environments.try_out(env_name, seed)
     self._env = environments.make_batch(env_name, 1, seed)
+    self._env.saves = saves
+    self._stop_requested = stop_requested
     self.observation_spec, self.action_spec = self._env.observation_spec, self._env.action_spec
     n_states, n_actions = self.observation_spec.shape[0], self.action_spec.shape[0]
     self.data = Dataset(Transitions.zeros(capacity, n_states, n_actions), size=0)
@@ -195,12 +331,17 @@ class OnlineRollout:
     return int(self._n_explored)
 
   def explore(self, n: int) -> None:
-    """Adds n transitions of uniform actions to the data."""
-    self._explore(tf.constant(self.n_explored + n, tf.int64))
+    """Adds n transitions of uniform actions to the data, or fewer where it is asked to stop."""
+    with numpy_calls.errors():
+      self._explore(tf.constant(self.n_explored + n, tf.int64))
 
   @functools.cached_property
   def _explore(self) -> Callable:
     policy = RandomPolicy(self.observation_spec, self.action_spec)
+
+    def goes_on(i, n):
+      stop = numpy_calls.numpy_call(lambda: np.array(self._stop_requested()), [], tf.bool)
+      return tf.logical_and(i < n, tf.logical_not(tf.ensure_shape(stop, [])))
 
     def advance(i):
       self.advance(policy, Rng(self._seed, rng.EXPLORE, i + 1))
@@ -208,21 +349,23 @@ class OnlineRollout:
 
     def explore(n):
       first = self._n_explored.read_value()
-      start = policy.act(self._s, Rng(self._seed, rng.EXPLORE))
+      start = policy(self._s, Rng(self._seed, rng.EXPLORE))
       self._a.assign(tf.where(first == 0, start, self._a))
-      self._n_explored.assign(tf.while_loop(lambda i: i < n, advance, [first])[0])
+      self._n_explored.assign(tf.while_loop(lambda i: goes_on(i, n), advance, [first])[0])
 
     return tf.function(explore, autograph=False, input_signature=[tf.TensorSpec([], tf.int64)])
 
   def advance(self, policy: Policy, draws: Rng) -> None:
     """Takes the action in hand, stores the transition, draws the next; to be called in a graph.
 
-    Where an episode ends, the next begins.
+    Where an episode ends, the next begins. What goes wrong in the environment arrives as it was
+    raised where the graph is run within `numpy_calls.errors`.
     """
     s1, a1 = self._s.read_value(), self._a.read_value()
-    s, reward, end = tf.numpy_function(self._step, [a1], [tf.float32, tf.float32, tf.int8])
+    types = [tf.float32, tf.float32, tf.int8]
+    s, reward, end = numpy_calls.numpy_call(self._step, [a1], types)
     s = tf.ensure_shape(s, [2, s1.shape[1]])
-    a2 = policy.act(s, draws)
+    a2 = policy(s, draws)
     reward, end = tf.ensure_shape(reward, [1])[0], tf.ensure_shape(end, [1])[0]
     discount = tf.where(end == TERMINAL, 0.0, 1.0)
     self.data.add(s1[0], a1[0], s[0], a2[0], reward, discount, end)
@@ -245,3 +388,14 @@ class OnlineRollout:
     """Goes on from `variables` as they were restored, and from the data at a path."""
     self._env.state = self.variables.env.numpy()
     self.data.restore(replay_path)
+    _warn_of_cut(self._env)
+    if self._env.cut.size:
+      self.data.cut_off()
+      self._s.assign(self._env.reset())
+      # The policy that acts is not known here; the data may be of any.
+      policy = RandomPolicy(self.observation_spec, self.action_spec)
+      self._a.assign(policy(self._s, Rng(self._seed, rng.EXPLORE, self.n_explored + 1)))
+
+  def close(self) -> None:
+    """Closes the environment."""
+    self._env.close()

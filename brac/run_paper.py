@@ -30,8 +30,8 @@ flags.DEFINE_list('seeds', ['0', '1', '2', '3', '4'], 'The seeds of the training
 flags.DEFINE_bool(
   'tuned',
   True,
-  'Whether a preset that is tuned for an environment, as brac.sweep leaves it in tuned/{ENV}/, takes '
-  'the place of the plain one.',
+  'Whether a preset that is tuned for an environment, as brac.sweep leaves it in tuned/{ENV}/, '
+  'takes the place of the plain one.',
 )
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps of each run.', lower_bound=1)
 
@@ -46,7 +46,7 @@ def make_plan() -> Plan:
       seed is none, or what is finished was trained otherwise.
   """
   grid = grid_flags.make_grid(FLAGS.total_train_steps)
-  plan = Plan(grid, own_clones='bc' in FLAGS.presets, tuned=FLAGS.tuned)
+  plan = Plan(grid, FLAGS.presets, FLAGS.tuned)
   for preset in FLAGS.presets:
     for env_name in FLAGS.env_names:
       plan.preset(preset, env_name)

@@ -18,7 +18,7 @@ import sys
 
 from absl import flags
 
-from brac import files, gin_config, programs, results
+from brac import files, programs, results
 from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 from brac.grids import grid_flags, outcome, presets, search, space
@@ -69,7 +69,7 @@ def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> 
   grid = dataclasses.replace(
     grid_flags.make_grid(total_train_steps), gin_bindings=[*FLAGS.gin_bindings, *point.bindings]
   )
-  plan = Plan(grid, own_clones=False)
+  plan = Plan(grid)
   job = plan.training(env_name, FLAGS.data_name, preset, FLAGS.seed, f'sweep/{point.name}')
   if job is None:
     folder = min(plan.finished)
@@ -97,8 +97,7 @@ def read_space(config_dir: str, preset: str) -> Space:
   """
   tried = space.read(_grid_path(config_dir, preset))
   bindings = [*FLAGS.gin_bindings, *tried.points()[0].bindings]
-  agent_name = presets.load(presets.find_preset(config_dir, preset), bindings).agent_name
-  gin_config.unused('train_eval_offline', agent_name, bindings)
+  presets.load(presets.find_preset(config_dir, preset), bindings)
   return tried
 
 
@@ -163,7 +162,7 @@ def main() -> None:
     raise UserError('no search is asked for: --env_names or --presets is empty')
   grid_flags.check_environments()
   spaces = {preset: read_space(config_dir, preset) for preset in FLAGS.presets}
-  plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps), own_clones=False), {}
+  plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
   for env_name, preset in pairs:
     _tuned_path(config_dir, env_name, preset)
     data = plan.collection(env_name, FLAGS.data_name)

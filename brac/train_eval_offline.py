@@ -6,18 +6,19 @@ from typing import Optional
 import gin
 from absl import logging
 
-from brac import checkpoints, clones, dataset, environments, files, gin_config, results, runs
-from brac.agents import AGENTS
+from brac import agents, clones, dataset, environments, operative, results, runs
 from brac.dataset import Dataset
 from brac.errors import UserError, check_bool, check_whole
+from brac.networks import Box
 from brac.rollouts import Evaluator
 from brac.training import Schedule, train
 
 
+@operative.experiment
 @gin.configurable(
   denylist=[
     'log_dir', 'data_file', 'env_name', 'n_train', 'total_train_steps', 'n_eval_episodes', 'seed',
-    'allow_changed_config', 'about',
+    'allow_changed_config', 'clone_search', 'about',
   ]
 )  # fmt: skip
 def train_eval_offline(
@@ -30,6 +31,7 @@ def train_eval_offline(
   n_eval_episodes: int,
   seed: int,
   allow_changed_config: bool = False,
+  clone_search: Optional[clones.Search] = None,
   about: Optional[results.About] = None,
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,
@@ -49,10 +51,12 @@ def train_eval_offline(
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
-  The first block of arguments are the program's flags, and what run it is for the record; a preset,
-  a gin file, may bind `agent_name`. Of the rest, which gin binds:
+  The first block of arguments are the program's flags, where an agent that needs a clone of the
+  behavior policy looks for it, and what the folder is to tell of the run; a preset, a gin file, may
+  bind `agent_name`. Of the rest, which gin binds:
 
   Args:
+    agent_name: the algorithm; a gin file that binds it is a preset, and names the run.
     shuffle_steps: the data is cut into blocks of so many transitions, whose order is drawn, before
       the first `n_train` are taken; 0 takes them as they were stored.
     use_seed_for_data: whether that order is drawn from the run's seed, or always from 0.
@@ -81,7 +85,7 @@ def train_eval_offline(
   clock = runs.Clock()
 
   # The data.
-  env = environments.make_batch(env_name, 1, seed)
+  env = environments.described(env_name)
   with clock('loading'):
     rows = dataset.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
     if batch_size > min(n_train, len(rows.reward)):
@@ -93,11 +97,18 @@ def train_eval_offline(
     rows = dataset.first(
       rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
-    data, data_fingerprint = Dataset(rows), dataset.fingerprint(rows)
+    data, content = Dataset(rows), clones.Data.of(rows)
     del rows
+  logging.info('%d transitions from %s', data.size, data_file)
 
   # The agent.
-  agent = AGENTS[agent_name](
+  path = os.path.join(log_dir, 'agent')
+  agent_class = agents.load(agent_name)
+  if agent_class.CLONE:
+    n_states, box = int(env.observation_spec.shape[0]), Box.of(env.action_spec)
+    parameter = f'{agent_class.name}.{agent_class.CLONE.parameter}'
+    clones.bind(parameter, n_states, box, [path], clone_search, content)
+  agent = agent_class(
     observation_spec=env.observation_spec,
     action_spec=env.action_spec,
     data=data,
@@ -110,56 +121,35 @@ def train_eval_offline(
     update_rate=update_rate,
     discount=discount,
   )
-  if agent_name == 'brac_primal':
-    clones.warn_of_other_data(agent.behavior_ckpt_file, data_fingerprint)
-  if getattr(agent, 'warm_start', 0) >= total_train_steps:
-    logging.warning(
-      'warm_start is %d, and the run ends at step %d: its policy never learns from Q',
-      agent.warm_start,
-      total_train_steps,
-    )
-  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
-
+  for remark in agent.remarks(total_train_steps):
+    logging.warning('%s', remark)
+  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
   with clock('compilation'):
-    agent.compile(schedule.next_stop(0))
-  if agent_name.startswith('brac'):
-    for name in gin_config.idle_divergences():
-      logging.warning('gin: %s is bound, but the divergence of this run does not use it', name)
-  settings = runs.Settings(
-    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
-    data=data_fingerprint,
-  )  # fmt: skip
+    agent.loop.compile(schedule.next_stop(0))
+  operative.warn_of_unused()
 
   # The run: a new one, or one that goes on.
-  _lock = runs.lock(log_dir)
-  path = os.path.join(log_dir, 'agent')
-  if checkpoints.recover(path):
-    settings.check(path, allow_changed_config)
-    agent.restore(path)
-    logging.info('going on from step %d of %s', agent.step, path)
-  else:
-    results.check_not_lost(log_dir, path)
-  clone = os.path.join(log_dir, 'agent_behavior')
+  settings = runs.Settings(
+    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
+    data=content.fingerprint, evaluated=evaluator.names,
+  )  # fmt: skip
+  about = about and about._replace(judged_by=agent.judged_by)
+  with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps, about) as run:
+    if run.resume(['agent']):
+      agent.restore(path)
+      logging.info('going on from step %d of %s', agent.step, path)
+    else:
+      run.check_not_lost('agent')
 
-  def write_progress() -> None:
-    with files.writing(log_dir):
-      results.write_progress(log_dir, agent.step, total_train_steps, about)
+    def leave(only_missing: bool = False) -> None:
+      for name, objects in agent.leaves().items():
+        if not only_missing or not run.has(name):
+          clones.save(run.at(name), content, **objects)
 
-  def save(step: int) -> None:
-    if agent_name == 'bc':
-      checkpoints.save(clone, policy=agent.policy)
-    checkpoints.save(path, keep=True, **agent.state, settings=settings.variable)
-    write_progress()
+    def save(step: int) -> None:
+      leave()
+      run.save('agent', keep=True, **agent.state)
 
-  if agent.step >= total_train_steps:
-    if agent_name == 'bc' and not checkpoints.recover(clone, needed=False):
-      checkpoints.save(clone, policy=agent.policy)
-    write_progress()
-    logging.info('the run has %d steps already: there is nothing to do', agent.step)
-    return
-  logging.info('%d transitions from %s', data.size, data_file)
-  record = runs.Record(log_dir, evaluator.names, agent.step)
-  write_progress()
-  runs.write_config(log_dir)
-
-  train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save)
+    if agent.step >= total_train_steps:
+      leave(only_missing=True)
+    train(f'{agent_name} {env_name}', agent.loop, schedule, evaluator, run, clock, save)

@@ -2,21 +2,22 @@
 
 import math
 import os
-from typing import Dict, List
 
 import gin
 from absl import logging
 
-from brac import checkpoints, runs
-from brac.agents import AGENTS
-from brac.agents.agent import MOST_COUNT
+from brac import agents, checkpoints, clones, numpy_calls, operative, runs
+from brac.agents.agent import MAX_COUNT
+from brac.agents.loop import Loop
 from brac.errors import UserError, check_whole
+from brac.networks import Box
 from brac.rollouts import Evaluator, OnlineRollout
 from brac.training import Schedule, train
 
-_EXPLORE_STEPS = 1000  # between two looks at whether a signal came
+_EXPLORE_STEPS = 100  # between two looks at whether a signal came
 
 
+@operative.experiment
 @gin.configurable(
   denylist=[
     'log_dir', 'agent_name', 'env_name', 'eval_target', 'total_train_steps', 'n_eval_episodes',
@@ -70,7 +71,7 @@ def train_eval_online(
   batch_size, eval_target_n, initial_explore_steps, replay_buffer_size = check_whole(
     'train_eval_online',
     1,
-    MOST_COUNT,
+    MAX_COUNT,
     batch_size=batch_size,
     eval_target_n=eval_target_n,
     initial_explore_steps=initial_explore_steps,
@@ -86,8 +87,13 @@ def train_eval_online(
   clock = runs.Clock()
 
   # The environment, its replay data, and the agent, which acts before each of its training steps.
-  rollout = OnlineRollout(env_name, int(replay_buffer_size), seed)
-  agent = AGENTS[agent_name](
+  rollout = OnlineRollout(env_name, int(replay_buffer_size), seed, runs.stop_requested)
+  agent_class = agents.load(agent_name)
+  if agent_class.CLONE:
+    n_states, box = int(rollout.observation_spec.shape[0]), Box.of(rollout.action_spec)
+    own = [os.path.join(log_dir, name) for name in ('state', 'agent_final')]
+    clones.bind(f'{agent_class.name}.{agent_class.CLONE.parameter}', n_states, box, own)
+  agent = agent_class(
     observation_spec=rollout.observation_spec,
     action_spec=rollout.action_spec,
     data=rollout.data,
@@ -101,83 +107,60 @@ def train_eval_online(
     discount=discount,
   )
   acting = agent.acting_policy()
-  agent.before_step = lambda draws: rollout.advance(acting, draws)
-  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed)
-
+  loop = Loop(agent, before_step=lambda draws: rollout.advance(acting, draws))
+  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
   with clock('compilation'):
-    agent.compile(schedule.next_stop(0))
-  settings = runs.Settings(
-    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
-    eval_target=eval_target,
-  )  # fmt: skip
+    loop.compile(schedule.next_stop(0))
+  operative.warn_of_unused()
 
   # The run: a new one, or one that goes on. A finished one keeps its state in its two last files.
-  def at(name: str) -> str:
-    return os.path.join(log_dir, name)
+  settings = runs.Settings(
+    agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
+    eval_target=eval_target, evaluated=evaluator.names,
+  )  # fmt: skip
+  with runs.RunFolder(log_dir, settings, allow_changed_config) as run:
+    found = run.resume(['state'], ['agent_final', 'replay_final'])
+    if found:
+      agent.restore(run.at(found[0]), rollout=rollout.variables)
+      rollout.take_up(run.at(found[-1]))
+      logging.info('going on from step %d of %s', agent.step, run.at(found[0]))
+    elif checkpoints.exists(run.at('agent_partial_target')):
+      raise UserError(
+        f'{run.at("agent_partial_target")} is of another run, which a new one would leave there as '
+        'its own: remove it and replay_partial_target, or choose another --sub_dir or --root_dir'
+      )
 
-  finals = at('agent_final'), at('replay_final')
-  _lock = runs.lock(log_dir)
-  finished = checkpoints.exists(at('agent_final'))
-  going_on = checkpoints.recover(at('state'), needed=not finished)
-  if finished and not going_on:
-    for path in finals:
-      if not checkpoints.recover(path, needed=False):
-        raise UserError(
-          f'{path} is damaged or not there, and the run goes on from {" and ".join(finals)}: put a '
-          'good copy in its place, or begin again in another --sub_dir'
-        )
-  if going_on or finished:
-    agent_file, replay_file = ('state', 'state') if going_on else ('agent_final', 'replay_final')
-    settings.check(at(agent_file), allow_changed_config)
-    agent.restore(at(agent_file), rollout=rollout.variables)
-    rollout.take_up(at(replay_file))
-    logging.info('going on from step %d of %s', agent.step, at(agent_file))
-  elif checkpoints.exists(at('agent_partial_target')):
-    raise UserError(
-      f'{at("agent_partial_target")} is of another run, which a new one would leave there as its '
-      'own: remove it and replay_partial_target, or choose another --sub_dir or --root_dir'
-    )
+    def save(step: int) -> None:
+      if step and step % int(save_freq) == 0:
+        checkpoints.save(run.at(f'agent-{step}'), **agent.state)
+      state = dict(**agent.state, rollout=rollout.hold())
+      run.save('state', keep=True, data=rollout.data.held(), **state)
+      if step == total_train_steps:
+        # Until both of its files are there `state` has all of it: two of different runs never meet.
+        checkpoints.save(run.at('replay_final'), data=rollout.data.held())
+        run.save('agent_final', **state)
+        checkpoints.remove(run.at('state'))
 
-  def state() -> Dict[str, object]:
-    return dict(**agent.state, rollout=rollout.hold(), settings=settings.variable)
+    def evaluated(step: int, returns: list[float]) -> None:
+      last = returns[-eval_target_n:]
+      # Of an evaluation that failed the return is NaN, which reaches nothing.
+      reached = len(last) == eval_target_n and all(mean >= eval_target for mean in last)
+      if reached and not checkpoints.exists(run.at('agent_partial_target')):
+        logging.info('step %d: %d evaluations in a row reach %g', step, len(last), eval_target)
+        checkpoints.save(run.at('replay_partial_target'), data=rollout.data.held())
+        checkpoints.save(run.at('agent_partial_target'), **agent.state)
 
-  def save(step: int) -> None:
-    if step and step % int(save_freq) == 0:
-      checkpoints.save(at(f'agent-{step}'), **agent.state)
-    checkpoints.save(at('state'), keep=True, data=rollout.data.held(), **state())
-    if step == total_train_steps:
-      finish()
-
-  def finish() -> None:
-    # Until both of its files are there `state` has all of it: two of different runs never meet.
-    checkpoints.save(at('replay_final'), data=rollout.data.held())
-    checkpoints.save(at('agent_final'), **state())
-    checkpoints.remove(at('state'))
-
-  if agent.step >= total_train_steps:
-    if going_on and agent.step == total_train_steps:
-      finish()
-    logging.info('the run has %d steps already: there is nothing to do', agent.step)
-    return
-  record = runs.Record(log_dir, evaluator.names, agent.step)
-  runs.write_config(log_dir)
-  if agent.step == 0:
-    with clock('exploration'):
-      while rollout.n_explored < initial_explore_steps:
-        rollout.explore(min(_EXPLORE_STEPS, int(initial_explore_steps) - rollout.n_explored))
-        if runs.stop_requested():
-          break
-    # From now on the folder tells its settings, so that no other run leaves its files among these.
-    save(0)
-    if runs.stop_requested():
-      runs.stop('step 0 is saved: the same command goes on from there')
-
-  def evaluated(step: int, results: List[List[float]]) -> None:
-    last = [main for _, main, *_ in results[-eval_target_n:]]
-    reached = len(last) == eval_target_n and min(last) >= eval_target
-    if reached and not checkpoints.exists(at('agent_partial_target')):
-      logging.info('step %d: %d evaluations in a row reach %g', step, len(last), eval_target)
-      checkpoints.save(at('replay_partial_target'), data=rollout.data.held())
-      checkpoints.save(at('agent_partial_target'), **agent.state)
-
-  train(f'{agent_name} {env_name}', agent, schedule, evaluator, record, clock, save, evaluated)
+    if agent.step == 0:
+      with clock('exploration'):
+        while rollout.n_explored < initial_explore_steps and not runs.stop_requested():
+          n_left = initial_explore_steps - rollout.n_explored
+          rollout.explore(min(_EXPLORE_STEPS, n_left))
+      # From now on the folder tells its settings: no other run leaves its files among these.
+      save(0)
+      if runs.stop_requested():
+        runs.stop('step 0 is saved: the same command goes on from there')
+    elif agent.step == total_train_steps and found == ['state']:
+      save(agent.step)  # it was killed before it had its last files
+    with numpy_calls.errors():
+      train(f'{agent_name} {env_name}', loop, schedule, evaluator, run, clock, save, evaluated)
+  rollout.close()

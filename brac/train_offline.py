@@ -12,7 +12,7 @@ import sys
 from absl import flags
 
 from brac import gin_config, programs, results
-from brac.data_config import project_folder
+from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -28,30 +28,29 @@ flags.DEFINE_string('data_sub_dir', '0', 'The --sub_dir that the data was collec
 flags.DEFINE_string('data_name', 'eps1', 'The --data_name that the data was collected with.')
 flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.")
 flags.DEFINE_string(
-  'agent_name', 'sac', f'The algorithm, unless a preset says it: {", ".join(programs.AGENT_NAMES)}.'
+  'agent_name', 'sac', f'The algorithm, unless a preset says it: {programs.AGENT_NAMES}.'
 )
 flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym environment, the data's.")
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
 flags.DEFINE_integer('n_train', 1000000, 'How many of the transitions are used.', lower_bound=1)
 
 
-def main() -> None:
-  from brac import clones, train_eval_offline
+def main(preset: gin_config.Preset) -> None:
+  from brac import agents, clones, train_eval_offline
 
-  agent_name, run_name = programs.agent()
+  agent_name, run_name = programs.agent(preset)
   root_dir, sub_dir = programs.folder(FLAGS.root_dir), programs.sub_dir(FLAGS.sub_dir)
-  data = os.path.join(FLAGS.env_name, FLAGS.data_name, f'n{FLAGS.n_train}')
+  env_data = os.path.join(folder_name(FLAGS.env_name), folder_name(FLAGS.data_name))
+  data = os.path.join(env_data, f'n{FLAGS.n_train}')
   log_dir = os.path.join(root_dir, data, run_name, sub_dir, str(FLAGS.seed))
   data_file = os.path.join(
-    programs.folder(FLAGS.data_root_dir),
-    FLAGS.env_name,
-    FLAGS.data_name,
-    FLAGS.data_sub_dir,
-    FLAGS.data_file_name,
+    programs.folder(FLAGS.data_root_dir), env_data, FLAGS.data_sub_dir, FLAGS.data_file_name
   )
   _check_there_is(data_file)
-  if agent_name == 'brac_primal':
-    clones.bind(log_dir, clones.places(root_dir, data, sub_dir, FLAGS.seed), _clone_command())
+  clone, search = agents.load(agent_name).CLONE, None
+  if clone:
+    places = clones.places(clone.agent, root_dir, data, sub_dir, FLAGS.seed)
+    search = clones.Search(places, _clone_command(clone.agent))
   train_eval_offline.train_eval_offline(
     log_dir=log_dir,
     data_file=data_file,
@@ -62,6 +61,7 @@ def main() -> None:
     n_eval_episodes=FLAGS.n_eval_episodes,
     seed=FLAGS.seed,
     allow_changed_config=FLAGS.allow_changed_config,
+    clone_search=search,
     about=results.About(
       FLAGS.env_name, FLAGS.data_name, FLAGS.n_train, run_name, sub_dir, FLAGS.seed, _command()
     ),
@@ -79,13 +79,14 @@ def _check_there_is(data_file: str) -> None:
   """Raises UserError where nothing was collected under the `--data_name`."""
   from brac import environments
 
-  env_dir = os.path.join(programs.folder(FLAGS.data_root_dir), FLAGS.env_name)
-  if os.path.isdir(os.path.join(env_dir, FLAGS.data_name)):
+  name = folder_name(FLAGS.data_name)
+  env_dir = os.path.join(programs.folder(FLAGS.data_root_dir), folder_name(FLAGS.env_name))
+  if os.path.isdir(os.path.join(env_dir, name)):
     return
-  environments.make_batch(FLAGS.env_name, 1, 0)  # an unknown environment is the better reason
+  environments.described(FLAGS.env_name)  # an unknown environment is the better reason
   there = os.listdir(env_dir) if os.path.isdir(env_dir) else []
-  hint = gin_config.nearest(FLAGS.data_name, there)
-  config = f'dcfg_{FLAGS.data_name}'
+  hint = gin_config.nearest(name, there)
+  config = f'dcfg_{name}'
   if not hint and os.path.isfile(os.path.join(project_folder('configs'), config + '.py')):
     root = [f'--root_dir={FLAGS.data_root_dir}'] if FLAGS['data_root_dir'].present else []
     names = ['--env_name=' + FLAGS.env_name, '--data_name=' + FLAGS.data_name]
@@ -95,14 +96,14 @@ def _check_there_is(data_file: str) -> None:
   raise UserError(f'no dataset at {data_file}{hint}')
 
 
-def _clone_command() -> str:
+def _clone_command(preset: str) -> str:
   """The command that clones the behavior policy of the data that the flags name."""
   always = ('env_name', 'data_name', 'n_train')
   names = (*always, 'root_dir', 'data_root_dir', 'data_sub_dir', 'data_file_name', 'seed')
   given = [FLAGS[name].serialize() for name in names if name in always or FLAGS[name].present]
-  program = ['python', '-m', 'brac.train_offline', '--gin_file=bc.gin']
+  program = ['python', '-m', 'brac.train_offline', f'--gin_file={preset}.gin']
   return shlex.join([*program, *given, '--total_train_steps=300000'])
 
 
 if __name__ == '__main__':
-  programs.run(main, experiment='train_eval_offline')
+  programs.run(main, takes_preset=True)

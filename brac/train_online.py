@@ -9,7 +9,8 @@ import os
 
 from absl import flags
 
-from brac import programs
+from brac import gin_config, programs
+from brac.data_config import folder_name
 
 FLAGS = flags.FLAGS
 
@@ -17,7 +18,7 @@ programs.define_run_flags()
 flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'policies'), 'Where runs are kept.')
 flags.DEFINE_string('sub_dir', '0', "The run's folder within its agent's; auto: the date and time.")
-flags.DEFINE_string('agent_name', 'sac', f'The algorithm: {", ".join(programs.AGENT_NAMES)}.')
+flags.DEFINE_string('agent_name', 'sac', f'The algorithm: {programs.AGENT_NAMES}.')
 flags.DEFINE_string('env_name', 'Walker2d-v2', 'The gym environment.')
 flags.DEFINE_float(
   'eval_target', 1000.0, 'The agent is kept as agent_partial_target when it first returns this.'
@@ -25,17 +26,19 @@ flags.DEFINE_float(
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
 
 
-def main() -> None:
+def main(preset: gin_config.Preset) -> None:
   from brac import train_eval_online
 
+  programs.refuse_agent_of(preset)
+  agent_name, run_name = programs.agent(preset)
   train_eval_online.train_eval_online(
     log_dir=os.path.join(
       programs.folder(FLAGS.root_dir),
-      FLAGS.env_name,
-      FLAGS.agent_name,
+      folder_name(FLAGS.env_name),
+      run_name,
       programs.sub_dir(FLAGS.sub_dir),
     ),
-    agent_name=FLAGS.agent_name,
+    agent_name=agent_name,
     env_name=FLAGS.env_name,
     eval_target=FLAGS.eval_target,
     total_train_steps=FLAGS.total_train_steps,
@@ -46,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main, experiment='train_eval_online')
+  programs.run(main, takes_preset=True)

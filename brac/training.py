@@ -1,17 +1,23 @@
-"""The loop that both experiments share: train, summarise, evaluate, save."""
+"""The loop that both experiments share: train, summarise, save, evaluate."""
 
+import contextlib
+import math
 import time
-from typing import Callable, List, NamedTuple
+from typing import Callable, Iterable, NamedTuple
 
+import numpy as np
 from absl import logging
 
 from brac import runs
-from brac.agents.agent import Agent
-from brac.errors import check_number, check_whole
-from brac.rollouts import Evaluator
+from brac.agents.agent import MAX_COUNT
+from brac.agents.loop import Loop
+from brac.errors import UserError, check_number, check_whole
+from brac.rollouts import Evaluator, Interrupted
 
 # The multipliers that updates train, by the names of the updates.
 _TRAINED = {'a': 'alpha', 'ae': 'alpha_entropy'}
+_LOOK_SECONDS = 5.0  # from one look at whether a signal came to the next, about
+_FIRST_STEPS = 100  # that are taken before it is known how long a step takes
 
 
 class Schedule(NamedTuple):
@@ -27,6 +33,7 @@ class Schedule(NamedTuple):
   def check(self, where: str) -> None:
     """Raises UserError where a number makes no sense; `where` is the gin name it is bound by."""
     numbers = self._asdict()
+    check_whole('', 1, MAX_COUNT, total_train_steps=numbers.pop('total_train_steps'))
     check_number(where, 0, save_minutes=numbers.pop('save_minutes'))
     check_whole(where, 1, **numbers)
 
@@ -42,64 +49,172 @@ class Schedule(NamedTuple):
 
 def train(
   what: str,
-  agent: Agent,
+  loop: Loop,
   schedule: Schedule,
   evaluator: Evaluator,
-  record: runs.Record,
+  run: runs.RunFolder,
   clock: runs.Clock,
   save: Callable[[int], None],
-  evaluated: Callable[[int, List[List[float]]], None] = lambda step, results: None,
+  evaluated: Callable[[int, list[float]], None] = lambda step, returns: None,
 ) -> None:
   """Trains an agent up to `schedule.total_train_steps`.
 
+  A step is saved before it is evaluated, so that nothing is lost by what an environment does. A run
+  that was stopped in between is evaluated first where it goes on.
+
   Args:
     what: names the run on the terminal.
-    agent: stands at the step from which to go on.
+    loop: of an agent that stands at the step from which to go on.
     schedule: when what is due.
     evaluator: of the agent's policies.
-    record: where the numbers go.
+    run: has the record that the numbers go to, which is opened here.
     clock: what counts how the time divides.
     save: saves the run at a step: when it is due, when it is late, and before a signal ends it.
-    evaluated: is told of each evaluation, and gets all rows of `results.csv`.
+    evaluated: is told of each evaluation, with the mean returns of `main` so far.
 
   Raises:
     UserError: a number of the training is NaN or infinite.
     runs.Stopped: a signal came; the run is saved.
   """
-  step, total = agent.step, schedule.total_train_steps
+  agent, total = loop.agent, schedule.total_train_steps
+  first = step = agent.step
+  owes_evaluation = schedule.due(step, schedule.eval_freq) and step > 0 and not run.evaluated(step)
+  if step >= total and not owes_evaluation:
+    run.write_progress(step)
+    logging.info('the run has %d steps already: there is nothing to do', step)
+    return
+  record = run.open_record(evaluator.names, step)
   progress = runs.Progress(what, total, step)
-  watch = runs.Watch(['div_mean', *(_TRAINED[u.name] for u in agent.updates if u.name in _TRAINED)])
-  saved_at, info = time.monotonic(), {}
-  while step < total:
-    target = schedule.next_stop(step)
-    with clock('training'):
-      before, info = info, agent.train(target - step)
-    step = target
-    progress.update(step)
-    runs.check_finite(step, info, before)
-    if schedule.due(step, schedule.summary_freq):
-      runs.check_finite(step, info, before, agent.not_finite())
-      record.summary(step, info)
-      for warning in watch.look(step, info):
-        logging.warning('%s', warning)
-    if schedule.due(step, schedule.print_freq):
-      progress.tell('; ' + runs.short(info))
-    if schedule.due(step, schedule.eval_freq):
-      with clock('evaluation'):
-        returns = evaluator.run(step)
-      record.evaluation(step, returns)
-      means = ', '.join(f'{name} {x.mean():.1f} ± {x.std():.1f}' for name, x in returns.items())
-      progress.say(f'step {step}: return {means}')
-      evaluated(step, record.results)
-    late = time.monotonic() - saved_at > 60 * schedule.save_minutes
-    if schedule.due(step, schedule.save_freq) or late or runs.stop_requested():
-      with clock('saving'):
-        runs.check_finite(step, info, before, agent.not_finite())
-        record.flush()
-        save(step)
-      saved_at = time.monotonic()
-    if runs.stop_requested() and step < total:
+  watch = Watch(['div_mean', *(_TRAINED[u.name] for u in agent.updates if u.name in _TRAINED)])
+  saved, saved_at, before, info = step or None, time.monotonic(), {}, {}
+  most = _FIRST_STEPS
+
+  def save_now() -> None:
+    nonlocal saved, saved_at
+    with clock('saving'):
+      check_finite(step, info, before, agent.not_finite())
+      record.flush()
+      save(step)
+      if step < total:  # a run that tells that it is finished is evaluated as well
+        run.write_progress(step)
+    saved, saved_at = step, time.monotonic()
+
+  while step < total or owes_evaluation:
+    if not owes_evaluation:
+      start, target = time.monotonic(), min(schedule.next_stop(step), step + most)
+      with clock('training'):
+        before, info = info, loop.train(target - step)
+      if step > first:  # the first call takes longer
+        most = _steps_in_a_look((target - step) / (time.monotonic() - start))
+      step = target
+      progress.update(step)
+      check_finite(step, info, before)
+      if schedule.due(step, schedule.summary_freq):
+        check_finite(step, info, before, agent.not_finite())
+        record.summary(step, info)
+        for warning in watch.look(step, info):
+          logging.warning('%s', warning)
+      if schedule.due(step, schedule.print_freq):
+        progress.tell('; ' + short(info))
+      owes_evaluation = schedule.due(step, schedule.eval_freq)
+      if schedule.due(step, schedule.save_freq) or (
+        time.monotonic() - saved_at > 60 * schedule.save_minutes
+      ):
+        save_now()
+    if owes_evaluation and not runs.stop_requested():
+      with contextlib.suppress(Interrupted):
+        with clock('evaluation'):
+          returns = evaluate(evaluator, step)
+        owes_evaluation = False
+        # Told before it is written down: what is written is not evaluated again after a kill.
+        evaluated(step, [*record.mean_returns('main'), float(np.mean(returns.get('main', np.nan)))])
+        record.evaluation(step, returns)
+        means = (f'{name} {x.mean():.1f} ± {x.std():.1f}' for name, x in returns.items())
+        progress.say(f'step {step}: return {", ".join(means) or "unknown"}')
+    if runs.stop_requested() and (step < total or owes_evaluation):
+      if saved != step:
+        save_now()
       progress.close()
       runs.stop(f'step {step} is saved: the same command goes on from there')
+  run.write_progress(step)
   progress.close()
   logging.info('%s', clock)
+
+
+def _steps_in_a_look(steps_per_second: float) -> int:
+  """How many steps to take before the next look at whether a signal came."""
+  n = max(1, int(steps_per_second * _LOOK_SECONDS))
+  return n - n % 100 if n > 100 else n  # other numbers may need another compiled loop
+
+
+def evaluate(evaluator: Evaluator, step: int) -> dict[str, np.ndarray]:
+  """The returns of an evaluation by policy; none where an environment failed, which is said.
+
+  Raises:
+    Interrupted: somebody asked the program to stop.
+  """
+  try:
+    return {name: values for name, values in evaluator.run(step).items() if values.size}
+  except UserError as error:
+    logging.warning(
+      'step %d could not be evaluated: %s; --n_eval_episodes=0 trains without', step, error
+    )
+    return {}
+
+
+def check_finite(
+  step: int, info: dict[str, float], before: dict[str, float], variable: str = ''
+) -> None:
+  """Raises UserError where a number of a training went wrong.
+
+  Args:
+    step: the one that was done last.
+    info: its numbers.
+    before: those of the step that was looked at before.
+    variable: the key of a variable that is not finite, if there is one.
+  """
+  bad = [tag for tag, value in info.items() if not math.isfinite(value)]
+  if not bad and not variable:
+    return
+  # A step may spoil the weights that its own, finite, losses are of.
+  last = {tag: before[tag] for tag in bad if tag in before} if bad else info
+  what = ', '.join(f'{tag} is {info[tag]}' for tag in bad) or f'{variable} is not finite'
+  raise UserError(
+    f'{what} at step {step}; '
+    + (f'the last finite values were {short(last)}' if last else 'no step before was looked at')
+    + '; what was saved before is kept'
+  )
+
+
+class Watch:
+  """Warns, once each, of numbers that ought to move in training and stand still.
+
+  A divergence that is the same number for long says no more what it should, and a multiplier that
+  is trained does not stay the same unless it is at a bound. It counts from the start of the
+  process: what is called long takes a minute or two, and each process has a log of its own.
+  """
+
+  LONG = 10_000  # training steps
+
+  def __init__(self, tags: Iterable[str]):
+    self._tags = set(tags)
+    self._since: dict[str, tuple[int, float]] = {}
+
+  def look(self, step: int, info: dict[str, float]) -> list[str]:
+    """Takes the numbers of a summary; returns what there is to warn of."""
+    warnings = []
+    for tag in sorted(self._tags & info.keys()):
+      first, value = self._since.get(tag, (step, info[tag]))
+      self._since[tag] = (first, value) if value == info[tag] else (step, info[tag])
+      if step - self._since[tag][0] >= self.LONG:
+        self._tags.remove(tag)
+        warnings.append(
+          f'{tag} has been {value:g} in every summary from step {first} to step {step}: it is at a '
+          'bound, or nothing moves it'
+        )
+    return warnings
+
+
+def short(info: dict[str, float]) -> str:
+  """The numbers of a step in a line."""
+  return ', '.join(f'{tag} {value:.4g}' for tag, value in info.items())

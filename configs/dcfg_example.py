@@ -6,12 +6,14 @@ has the ptypes and the wrappers.
 
 import os
 
+from brac.data_config import folder_name
+
 DEFAULT_ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl', 'policies')
 
 
 def get_data_config(env_name, policy_root_dir=None):
   root = policy_root_dir or DEFAULT_ROOT
-  policy = os.path.join(root, env_name, 'sac', '0', 'agent_partial_target')
+  policy = os.path.join(root, folder_name(env_name), 'sac', '0', 'agent_partial_target')
   return [
     ['randwalk', ['randwalk', '', ['none'], ()], 0.2],
     ['policy', ['load', policy, ['none'], (200, 200)], 0.4],

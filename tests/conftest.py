@@ -1,6 +1,9 @@
 """What the tests share: a quiet TensorFlow on two threads, small specs, data and agents."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -10,14 +13,16 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
-from tf_agents.specs import tensor_spec
 
-from brac import checkpoints, programs, rng
-from brac.agents import AGENTS
+from brac import agents, checkpoints, programs, rng
 from brac.dataset import Dataset, Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
+from brac.tf_agents_bridge import BoundedTensorSpec
 
+pytest.register_assert_rewrite('reading', 'small_world')
+# For the agent outside of the package, as that folder is for a user who stands in it.
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'examples'))
 programs.quiet_imports()
 programs.set_up_tensorflow()
 
@@ -35,12 +40,12 @@ def no_bindings():
 
 @pytest.fixture(scope='session')
 def observation_spec():
-  return tensor_spec.BoundedTensorSpec([N_STATES], tf.float32, -10, 10)
+  return BoundedTensorSpec([N_STATES], tf.float32, -10, 10)
 
 
 @pytest.fixture(scope='session')
 def action_spec():
-  return tensor_spec.BoundedTensorSpec([len(LOW)], tf.float32, LOW, HIGH)
+  return BoundedTensorSpec([len(LOW)], tf.float32, LOW, HIGH)
 
 
 @pytest.fixture(scope='session')
@@ -92,8 +97,21 @@ def make_agent(observation_spec, action_spec, transitions, behavior_files):
       model_params=(((8, 8),), 2),
       batch_size=8,
     )
-    if name == 'brac_primal':
-      given['behavior_ckpt_file'] = behavior_files[0]
-    return AGENTS[name](**{**given, **parameters})
+    made = agents.load(name)
+    if made.CLONE:
+      given[made.CLONE.parameter] = behavior_files[0]
+    return made(**{**given, **parameters})
 
   return make
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """The folder of a file system of 256 kB."""
+  folder = str(tmp_path / 'disk')
+  os.mkdir(folder)
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', folder]
+  if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('no right to mount a small file system here')
+  yield folder
+  subprocess.run(['umount', '--lazy', folder], check=True)  # writers may have files open

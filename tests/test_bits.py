@@ -1,8 +1,8 @@
 """The same seed gives the same bits as it did before the code was rearranged.
 
-`data/bits.json` holds checksums of what short runs of every agent left, by the release of TensorFlow,
-whose own arithmetic may change. `python tests/test_bits.py` prints what a machine gives now: to be
-written there where a change of the bits is meant, and said in the commit.
+`data/bits.json` holds checksums of what short runs of every agent left, by the release of
+TensorFlow, whose own arithmetic may change. `python tests/test_bits.py` prints what a machine gives
+now: to be written there where a change of the bits is meant, and said in the commit.
 """
 
 import json
@@ -95,7 +95,7 @@ def _run(name: str, folder: str) -> str:
         reader = tf.train.load_checkpoint(path[: -len('.index')])
         for key in sorted(reader.get_variable_to_shape_map()):
           value = reader.get_tensor(key)
-          # The settings tell the version of the code; the environment's state is a pickle of classes.
+          # Settings tell the version of the code; the environment's state is a pickle of classes.
           if getattr(value, 'dtype', None) is not None and value.dtype.kind in 'fi':
             if not key.startswith(('save_counter', 'global_step')):  # a counter's width may change
               checksum = zlib.crc32(key.encode() + value.tobytes(), checksum)

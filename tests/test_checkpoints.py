@@ -1,6 +1,8 @@
 """Saves that are complete or absent, and restores that change everything or nothing."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -10,10 +12,12 @@ import sys
 import tempfile
 
 import numpy as np
+import poor_disk
 import pytest
 import tensorflow as tf
 
 from brac import checkpoints, rng
+from brac import files as brac_files
 from brac.checkpoints import Reader, restore, save, variables
 from brac.dataset import Dataset, Transitions
 from brac.errors import UserError
@@ -27,11 +31,16 @@ import json, os, resource, signal, sys
 import tensorflow as tf
 from brac import checkpoints
 
+sys.path.append(sys.argv[1])
+import poor_disk
+if sys.argv[2] == 'poor':
+  poor_disk.mount()
+
 def kill_before(moment):
   count = 0
   def hook(event, args):
     nonlocal count
-    if event in ('os.rename', 'os.link', 'os.remove'):
+    if event in ('os.rename', 'os.link', 'os.remove', 'shutil.copyfile'):
       count += 1
       if count == moment:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -53,15 +62,17 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture(scope='module')
-def saver():
+@pytest.fixture(scope='module', params=['good', 'poor'])
+def saver(request):
   """`saver(path, value, moment)` saves in another process, which is killed at that moment.
+
+  It does so on a good file system, and on a poor one.
 
   Returns whether it was killed. Moment k > 0 is before the k-th change of a name in the folder,
   k < 0 is when a file has grown to -k bytes, 0 is never.
   """
   process = subprocess.Popen(
-    [sys.executable, '-c', _SAVER],
+    [sys.executable, '-c', _SAVER, os.path.dirname(__file__), request.param],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,
@@ -154,9 +165,9 @@ def test_a_save_replaces_the_one_before(tmp_path):
   assert sorted(files(tmp_path)) == ['x.data-00000-of-00001', 'x.index']
 
 
-@pytest.mark.parametrize('sign', '*?[]\\')
+@pytest.mark.parametrize('sign', '*?[]\\\r\n\0')
 def test_a_path_with_the_signs_of_glob_patterns_is_refused(tmp_path, sign):
-  # TensorFlow's reader takes the path for a pattern.
+  # TensorFlow's reader takes the path for a pattern; and a '\r' is of a script from Windows.
   path = str(tmp_path / f'lr={sign}1e-3' / 'run')
   with pytest.raises(UserError, match='cannot be in its path'):
     save(path, y=tf.Variable(1.0))
@@ -560,6 +571,54 @@ def test_a_save_that_fails_leaves_the_last_whole(small_disk):
   assert checkpoints.recover(path) and Reader(path).read('y')[0] == 2
 
 
+# --- Saves on a poor file system ------------------------------------------------------------------
+
+
+@pytest.fixture
+def poor(monkeypatch):
+  """Mounts a poor file system under this process."""
+  for module, name in ((os, 'link'), (os, 'fsync'), (os, 'mkdir'), (fcntl, 'flock')):
+    monkeypatch.setattr(module, name, getattr(module, name))
+  monkeypatch.setattr(fcntl, 'lockf', fcntl.lockf)
+  monkeypatch.setattr(brac_files, '_told', set())
+  poor_disk.mount()
+
+
+def test_a_poor_file_system_saves_and_recovers_and_is_told_of_once(tmp_path, poor, caplog):
+  path = kept(tmp_path)
+  save(path, keep=True, x=tf.Variable(tf.fill([300], 3.0)), y=tf.Variable(3.0))
+  assert saved(path) == 3 and saved(path + '.old') == 2
+  assert len(files(tmp_path)) == 4
+  os.truncate(data_file(path), 100)
+  assert checkpoints.recover(path) and saved(path) == 2
+  assert sorted(files(tmp_path)) == ['x.data-00000-of-00001', 'x.index']
+  said = [record.getMessage().split(' (')[0] for record in caplog.records][:2]
+  assert sorted(said) == [
+    'this file system cannot give a file a second name',
+    'this file system cannot sync a folder',
+  ]
+
+
+def test_a_folder_that_nobody_can_remove_is_used_again(tmp_path, monkeypatch):
+  monkeypatch.setattr(shutil, 'rmtree', lambda *_, **__: None)
+  assert saved(kept(tmp_path)) == 2
+
+
+@pytest.mark.parametrize('name', ['link', 'fsync'])
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_is_none_that_cannot(tmp_path, monkeypatch, name, number):
+  path = kept(tmp_path / 'before')
+
+  def fail(*_):
+    raise OSError(number, os.strerror(number))
+
+  monkeypatch.setattr(os, name, fail)
+  with pytest.raises(UserError, match=r'; the save before it is kept$'):
+    save(path, keep=True, x=tf.Variable(tf.zeros([300])), y=tf.Variable(0.0))
+  with pytest.raises(UserError, match=r' MB free\)$'):
+    save(str(tmp_path / 'first'), y=tf.Variable(0.0))
+
+
 # --- Saves that cannot be written -----------------------------------------------------------------
 
 
@@ -611,17 +670,6 @@ def test_a_file_where_the_folder_should_be_is_an_error(tmp_path):
     save(str(tmp_path / 'file' / 'x'), y=tf.Variable(1.0))
   assert str(tmp_path / 'file' / 'x') in one_line(error)
   assert files(tmp_path) == {'file': b'mine'}
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-  folder = str(tmp_path / 'disk')
-  os.mkdir(folder)
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', folder]
-  if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('no right to mount a small file system here')
-  yield folder
-  subprocess.run(['umount', '--lazy', folder], check=True)  # writers may have files open
 
 
 @pytest.mark.parametrize('n', [30_000, 60_000, 1_000_000])

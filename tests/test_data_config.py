@@ -6,11 +6,11 @@ import textwrap
 
 import pytest
 import tensorflow as tf
-from tf_agents.specs import tensor_spec
 
 from brac import checkpoints, data_config, environments, policy_loader, rng
 from brac.errors import UserError
 from brac.networks import Actor, Box
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOISY = {
@@ -80,8 +80,8 @@ def test_example_reads_the_users_own_policy(monkeypatch, root, expect):
 @pytest.mark.parametrize('name', SHIPPED)
 def test_the_policies_of_a_shipped_config_load(name, tmp_path):
   specs = (
-    tensor_spec.TensorSpec([11], tf.float32),
-    tensor_spec.BoundedTensorSpec([3], tf.float32, -1, 1),
+    tf.TensorSpec([11], tf.float32),
+    BoundedTensorSpec([3], tf.float32, -1, 1),
   )
   actor = Actor(11, (200, 200), Box.of(specs[1]), rng.Rng(0))
   for parts in ((), ('sac', '0')):
@@ -166,7 +166,9 @@ def test_a_config_may_import_what_stands_beside_it(write):
   path = list(sys.path)
   assert load('dcfg_mine', folder)[0].name == 'of the neighbour'
   assert sys.path == path
-  del sys.modules['my_neighbour_of_dcfg']
+  # Another folder may have another neighbour of that name.
+  write('NAME = "of another neighbour"', 'my_neighbour_of_dcfg')
+  assert load('dcfg_mine', folder)[0].name == 'of another neighbour'
 
 
 def test_proportions_may_be_thirds(write):
@@ -266,8 +268,7 @@ def test_a_config_leaves_nothing_in_its_folder(write, monkeypatch):
   folder = write('import my_neighbour_of_dcfg\nraise ValueError')
   error_of('dcfg_mine', folder)
   assert sorted(os.listdir(folder)) == ['dcfg_mine.py', 'my_neighbour_of_dcfg.py']
-  assert not sys.dont_write_bytecode
-  del sys.modules['my_neighbour_of_dcfg']
+  assert not sys.dont_write_bytecode and 'my_neighbour_of_dcfg' not in sys.modules
 
 
 def test_a_failing_import_shows_the_users_own_line(write):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
-from tf_agents.specs import tensor_spec
 
 from brac import checkpoints, dataset, rng
 from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Dataset, Transitions
 from brac.errors import UserError
 from brac.rng import Rng
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 _PUBLISHED = os.path.join(
   os.path.dirname(os.path.abspath(__file__)), '..', '..', 'shared', 'data', 'published_format'
@@ -388,7 +388,7 @@ def test_a_dataset_that_cannot_be_used_is_an_error(tmp_path, data, error):
 
 
 def test_actions_outside_of_the_box_are_counted_clipped_or_refused(warnings):
-  spec = tensor_spec.BoundedTensorSpec([2], tf.float32, [-1, -1], [1, 2])
+  spec = BoundedTensorSpec([2], tf.float32, [-1, -1], [1, 2])
   inside = Transitions.zeros(5, 3, 2)
   for how in dataset.OUT_OF_BOX:
     assert dataset.in_box(inside, spec, how, 'x') is inside

@@ -8,7 +8,18 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from brac import rng
-from brac.networks import VAE, Actor, Box, Critic, Perturbation, TanhNormal, kernels
+from brac.networks import (
+  ACTION_MARGIN,
+  VAE,
+  Actor,
+  Box,
+  Critic,
+  Perturbation,
+  TanhNormal,
+  ensemble,
+  frozen_ensemble,
+  kernels,
+)
 from brac.rng import Rng
 
 
@@ -16,17 +27,20 @@ def random(*shape, seed=0, scale=1.0):
   return (scale * np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
 
 
-def make_law(box, n=6, mean_scale=0.7):
+def make_distribution(box, n=6, mean_scale=0.7):
   mean = random(n, box.n_actions, seed=1, scale=mean_scale)
   log_std = np.random.default_rng(2).uniform(-3, 0, mean.shape).astype(np.float32)
   return TanhNormal(tf.constant(mean), tf.constant(log_std), box)
 
 
-def tfp_law(law):
-  """The same law in float64, by another's hand."""
-  mean, std = tf.cast(law.mean, tf.float64), tf.exp(tf.cast(law.log_std, tf.float64))
+def tfp_distribution(pi):
+  """The same distribution in float64, by another's hand."""
+  mean, std = (
+    tf.cast(pi.mean, tf.float64),
+    tf.exp(tf.cast(pi.log_std, tf.float64)),
+  )
   b = tfp.bijectors
-  means, mags = np.float64(law.box.means), np.float64(law.box.mags)
+  means, mags = np.float64(pi.box.means), np.float64(pi.box.mags)
   return tfp.distributions.TransformedDistribution(
     tfp.distributions.MultivariateNormalDiag(mean, std),
     b.Chain([b.Shift(means), b.Scale(mags), b.Tanh()]),
@@ -53,45 +67,80 @@ def test_box_clips_to_a_margin_inside(box, action_spec):
   far = np.float32([[-9, -9, -9], [9, 9, 9], [0.1, 0.1, 0.1]])
   low, high = action_spec.minimum, action_spec.maximum
   np.testing.assert_allclose(box.clip(far), [low, high, far[2]])
-  np.testing.assert_allclose(box.clip(far, 0.01), [low + 0.01, high - 0.01, far[2]], atol=1e-7)
+  inside = 0.01 * box.mags
+  np.testing.assert_allclose(box.clip(far, 0.01), [low + inside, high - inside, far[2]], atol=1e-7)
 
 
-# The law of the actor.
+@pytest.mark.parametrize(
+  'low, high', [(-0.1, 0.7), (-3.3e38, 3.3e38), (1e-30, 3e-30), (-1e-3, 1.0), (1000.0, 1000.01)]
+)
+def test_box_clips_to_the_bounds_themselves(low, high):
+  box = Box(np.float32([low]), np.float32([high]))
+  np.testing.assert_array_equal(box.clip(np.float32([[-3.4e38], [3.4e38]])), [box.low, box.high])
+  low, high = float(box.low[0]), float(box.high[0])
+  np.testing.assert_allclose(box.means, (high + low) / 2, rtol=1e-7)
+  np.testing.assert_allclose(box.mags, (high - low) / 2, rtol=1e-7)
+
+
+# The distribution of the actor.
 
 
 def test_log_prob_is_that_of_tensorflow_probability(box):
-  law = make_law(box)
+  pi = make_distribution(box)
   a = box.means + box.mags * np.random.default_rng(3).uniform(-0.99, 0.99, [5, 6, 3])
-  want = tfp_law(law).log_prob(a)
+  want = tfp_distribution(pi).log_prob(a)
   assert np.ptp(want) > 10
-  np.testing.assert_allclose(law.log_prob(tf.cast(a, tf.float32)), want, rtol=2e-5, atol=2e-5)
+  np.testing.assert_allclose(pi.log_prob(tf.cast(a, tf.float32)), want, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize('n', [None, 5])
-def test_sample_is_drawn_from_the_law(box, n):
-  law = make_law(box)
-  a, log_pi = law.sample(Rng(3, rng.TRAIN, 7), n)
+def test_sample_is_drawn_from_the_distribution(box, n):
+  pi = make_distribution(box)
+  a, log_pi = pi.sample(Rng(3, rng.TRAIN, 7), n)
   shape = [6, 3] if n is None else [n, 6, 3]
   noise = Rng(3, rng.TRAIN, 7).normal(shape).numpy().astype(np.float64)
-  z = law.mean.numpy() + np.exp(law.log_std.numpy().astype(np.float64)) * noise
+  z = pi.mean.numpy() + np.exp(pi.log_std.numpy().astype(np.float64)) * noise
   want = box.mags * np.tanh(z) + box.means
   np.testing.assert_allclose(a, want, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(log_pi, tfp_law(law).log_prob(want), rtol=1e-5, atol=2e-5)
+  np.testing.assert_allclose(log_pi, tfp_distribution(pi).log_prob(want), rtol=1e-5, atol=2e-5)
 
 
 def test_log_prob_of_a_sample_is_its_log_density(box):
-  law = make_law(box)
-  a, log_pi = law.sample(Rng(0), 20)
+  pi = make_distribution(box)
+  a, log_pi = pi.sample(Rng(0), 20)
   assert a.shape == [20, 6, 3] and log_pi.shape == [20, 6]
-  np.testing.assert_allclose(law.log_prob(a), log_pi, rtol=1e-4, atol=1e-3)
+  np.testing.assert_allclose(pi.log_prob(a), log_pi, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+  'middle, half_width', [(0, 0.002), (0, 1e-6), (0, 1e-30), (0, 33e3), (0, 1e30), (1000, 0.01)]
+)
+def test_log_prob_takes_what_is_at_the_edge_a_thousandth_of_the_half_width_inside(
+  middle, half_width
+):
+  box = Box(np.float32([middle - half_width]), np.float32([middle + half_width]))
+  pi = TanhNormal(tf.fill([4, 1], 0.3), tf.fill([4, 1], -1.0), box)
+  at = np.float32([box.low, box.high, middle + 0.5 * box.mags, 2 * box.high])
+  want = []
+  for x in (-0.999, 0.999, (at[2, 0] - np.float64(box.means[0])) / box.mags[0], 0.999):
+    z = math.atanh(x)
+    normal = -(((z - 0.3) / math.exp(-1)) ** 2) / 2 + 1 - math.log(2 * math.pi) / 2
+    want.append(normal - math.log1p(-(x**2)) - math.log(box.mags[0]))
+  a = tf.constant(at)
+  with tf.GradientTape() as tape:
+    tape.watch(a)
+    log_prob = pi.log_prob(a, ACTION_MARGIN)
+  np.testing.assert_allclose(log_prob, want, rtol=1e-4)
+  if half_width > 1e-20:  # of a density in smaller units the slope is beyond float32
+    assert np.all(np.isfinite(tape.gradient(log_prob, a)))
 
 
 def test_log_density_is_finite_and_right_far_in_the_tails(box):
   mean = tf.constant([[40.0, -40.0, 15.0], [-300.0, 200.0, 0.0]])
-  law = TanhNormal(mean, tf.zeros_like(mean), box)
+  pi = TanhNormal(mean, tf.zeros_like(mean), box)
   with tf.GradientTape() as tape:
     tape.watch(mean)
-    a, log_pi = law._replace(mean=mean).sample(Rng(1))
+    a, log_pi = pi._replace(mean=mean).sample(Rng(1))
   noise = Rng(1).normal([2, 3]).numpy().astype(np.float64)
   z = mean.numpy() + noise
   # log(1 - tanh² z) = -2 log cosh z.
@@ -103,19 +152,22 @@ def test_log_density_is_finite_and_right_far_in_the_tails(box):
 
 
 def test_mode_is_the_squashed_mean(box):
-  law = make_law(box)
+  pi = make_distribution(box)
   np.testing.assert_allclose(
-    law.mode(), box.mags * np.tanh(law.mean.numpy()) + box.means, rtol=1e-6, atol=1e-7
+    pi.mode(),
+    box.mags * np.tanh(pi.mean.numpy()) + box.means,
+    rtol=1e-6,
+    atol=1e-7,
   )
 
 
 def test_actor_keeps_log_std_between_minus_5_and_0(box):
   actor = Actor(4, (8,), box, Rng(0))
   set_last_bias(actor._layers, [0.5, -1, 2, -30, 30, 0.4])
-  law = actor(random(2, 4))
-  np.testing.assert_allclose(law.mean, [[0.5, -1, 2]] * 2)
+  pi = actor(random(2, 4))
+  np.testing.assert_allclose(pi.mean, [[0.5, -1, 2]] * 2)
   middle = -5 + 2.5 * (math.tanh(0.4) + 1)
-  np.testing.assert_allclose(law.log_std, [[-5, 0, middle]] * 2, atol=1e-6)
+  np.testing.assert_allclose(pi.log_std, [[-5, 0, middle]] * 2, atol=1e-6)
 
 
 # The layers.
@@ -129,8 +181,8 @@ def test_forward_is_dense_layers_with_relu(box):
   for layer in actor._layers[:-1]:
     x = np.maximum(x @ layer.kernel.numpy() + layer.bias.numpy(), 0)
   x = x @ actor._layers[-1].kernel.numpy() + actor._layers[-1].bias.numpy()
-  law = actor(tf.constant(s, tf.float32))
-  np.testing.assert_allclose(law.mean, x[:, :3], rtol=1e-4, atol=1e-5)
+  pi = actor(tf.constant(s, tf.float32))
+  np.testing.assert_allclose(pi.mean, x[:, :3], rtol=1e-4, atol=1e-5)
 
 
 def test_layers_start_with_glorot_kernels_and_zero_biases():
@@ -169,28 +221,27 @@ def test_kernels_are_the_matrices_alone(box):
 
 
 @pytest.mark.parametrize('units', [(16,), (16, 12), (16, 12, 9)])
-def test_action_gradient_is_that_of_a_tape(units):
+def test_the_gradient_in_closed_form_is_that_of_a_tape(units):
   c = Critic(4, 3, units, Rng(1))
   for layer in c._layers:
     layer.bias.assign(random(*layer.bias.shape, seed=4))
   s, a = tf.constant(random(10, 4)), tf.constant(random(10, 3, seed=1))
   with tf.GradientTape() as tape:
-    tape.watch(a)
+    tape.watch([s, a])
     q = c(s, a)
   assert q.shape == [10]
-  want = tape.gradient(q, a)
-  assert np.linalg.norm(want, axis=1).min() > 0.01
-  np.testing.assert_allclose(
-    c.action_gradient(c.hidden(s, a), a.shape[-1]), want, rtol=1e-5, atol=1e-6
-  )
+  for got, want in zip(c.gradient(c.hidden(s, a)), tape.gradient(q, [s, a])):
+    assert np.linalg.norm(want, axis=1).min() > 0.01
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
-def test_action_gradient_is_trained_through_as_through_a_second_tape():
+def test_the_gradient_in_closed_form_is_trained_through_as_through_a_second_tape():
   # The gradient penalty's own gradient: that of a gradient.
   c = Critic(4, 3, (16, 12), Rng(1))
   s, a = tf.constant(random(10, 4)), tf.constant(random(10, 3, seed=1))
   with tf.GradientTape() as tape:
-    ours = tf.reduce_sum(tf.square(c.action_gradient(c.hidden(s, a), a.shape[-1])))
+    _, slope = c.gradient(c.hidden(s, a))
+    ours = tf.reduce_sum(tf.square(slope))
   with tf.GradientTape() as outer:
     with tf.GradientTape() as inner:
       inner.watch(a)
@@ -199,6 +250,45 @@ def test_action_gradient_is_trained_through_as_through_a_second_tape():
   for x, y in zip(tape.gradient(ours, kernels(c)), outer.gradient(theirs, kernels(c))):
     assert np.any(y)
     np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('λ', [1.0, 0.75, 0.0])
+@pytest.mark.parametrize('compiled', [False, True])
+def test_a_frozen_ensemble_has_the_value_and_the_slopes_of_the_ensemble(λ, compiled):
+  draws = Rng(1)
+  critics = [Critic(4, 3, (16, 12), draws) for _ in range(3)]
+
+  def slopes(f, s, a):
+    with tf.GradientTape() as tape:
+      tape.watch([s, a])
+      q = f(s, a)
+    return q, *tape.gradient(q, [s, a], output_gradients=tf.range(1.0, 11.0))
+
+  if compiled:
+    slopes = tf.function(slopes, autograph=False)
+  s, a = tf.constant(random(10, 4)), tf.constant(random(10, 3, seed=1))
+  got = slopes(lambda s, a: frozen_ensemble(critics, s, a, λ), s, a)
+  want = slopes(lambda s, a: ensemble([q(s, a) for q in critics], λ), s, a)
+  assert len({int(i) for i in tf.argmin([q(s, a) for q in critics], 0)}) == 3
+  for x, y in zip(got, want):
+    assert np.abs(y).min() > 1e-4
+    np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_ensemble_has_no_gradient_for_the_critics():
+  critics, s = [Critic(4, 3, (8,), Rng(1))], tf.constant(random(10, 4))
+  with tf.GradientTape() as tape:
+    q = frozen_ensemble(critics, s, s[:, :3])
+  assert tape.gradient(q, critics[0].trainable_variables) == [None] * 4
+
+
+def test_kernels_are_found_inside_of_a_name_scope(box):
+  plain = kernels(VAE(4, (9,), box, Rng(0)))
+  with tf.name_scope('mine'):
+    scoped = kernels(VAE(4, (9,), box, Rng(0)))
+  assert len(plain) == 4 and scoped[0].name.startswith('mine/')
+  for x, y in zip(plain, scoped):
+    np.testing.assert_array_equal(x, y)
 
 
 # BCQ's networks.

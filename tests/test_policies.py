@@ -1,17 +1,13 @@
 """Policies, how they mix, what TF-Agents does with them, and how they are loaded."""
 
 import os
+import sys
 
 import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
-from tf_agents.drivers import dynamic_step_driver
-from tf_agents.environments import suite_gym, tf_py_environment
-from tf_agents.policies import policy_saver
-from tf_agents.specs import tensor_spec
-from tf_agents.trajectories import time_step as ts
 
 from brac import checkpoints
 from brac.errors import UserError
@@ -28,17 +24,19 @@ from brac.policies import (
   best_of,
 )
 from brac.policy_loader import load_actor, load_policy
-from brac.rng import INIT, Rng
+from brac.rng import ACT, INIT, Rng
+from brac.rollouts import compiled
+from brac.tf_agents_bridge import BoundedTensorSpec, TimeStep
 
 _PUBLISHED = os.path.join(
   os.path.dirname(os.path.abspath(__file__)), '..', '..', 'shared', 'data', 'published_format'
 )
 pytestmark = pytest.mark.filterwarnings('ignore:Encoding a StructuredValue')
 
-OBSERVATION = tensor_spec.TensorSpec([3], tf.float32, 'observation')
+OBSERVATION = tf.TensorSpec([3], tf.float32, 'observation')
 # Two actions in a box that is not around 0.
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([1.0, 0.5], np.float32)
-ACTION = tensor_spec.BoundedTensorSpec([2], tf.float32, LOW, HIGH, 'action')
+ACTION = BoundedTensorSpec([2], tf.float32, LOW, HIGH, 'action')
 SPECS = OBSERVATION, ACTION
 
 
@@ -258,31 +256,12 @@ def test_bcq_takes_the_best_of_its_perturbed_samples():
   assert len(set(q.argmax(1))) > 1
 
 
-# --- In TF-Agents ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope='module')
-def pendulum():
-  return tf_py_environment.TFPyEnvironment(suite_gym.load('Pendulum-v1'))
-
-
-@pytest.mark.parametrize('name', POLICIES)
-def test_a_driver_runs_a_policy(pendulum, name):
-  policy = POLICIES[name](pendulum.observation_spec(), pendulum.action_spec())
-  n_steps, s, a = tf.Variable(0), tf.Variable(tf.zeros([1, 3])), tf.Variable(tf.zeros([1, 1]))
-
-  def note(trajectory):
-    return [n_steps.assign_add(1), s.assign(trajectory.observation), a.assign(trajectory.action)]
-
-  dynamic_step_driver.DynamicStepDriver(pendulum, policy, [note], num_steps=4).run()
-  assert int(n_steps) == 4
-  assert in_box(a.numpy(), -2, 2) and np.all(a.numpy() != 0) and np.any(s.numpy() != 0)
-  if name == 'mode':
-    np.testing.assert_allclose(policy.act(s, Rng(0)), a, rtol=1e-6)
+# --- As TF-Agents asks ----------------------------------------------------------------------------
 
 
 def time_step(s):
-  return ts.restart(tf.constant(s), batch_size=len(s))
+  n = len(s)
+  return TimeStep(tf.zeros(n, tf.int32), tf.zeros(n), tf.ones(n), tf.constant(s))
 
 
 @pytest.mark.parametrize('name', POLICIES)
@@ -299,39 +278,11 @@ def test_action_takes_a_seed(name):
     assert np.any(b != c)
 
 
-@pytest.mark.parametrize('mode', [True, False])
-def test_an_actor_policy_tells_its_distribution(mode):
-  actor = make_actor()
-  s = states(5)
-  law = ActorPolicy(*SPECS, actor, mode).distribution(time_step(s)).action
-  if mode:
-    np.testing.assert_allclose(law.mode(), actor(s).mode(), rtol=1e-6)
-  else:
-    a, log_pi = actor(s).sample(Rng(0))
-    np.testing.assert_allclose(law.log_prob(a), log_pi, rtol=1e-3)
-    assert in_box(law.sample(100, seed=1).numpy())
-
-
 @pytest.mark.parametrize('name', POLICIES)
 def test_variables_are_those_of_the_networks(name):
   policy = POLICIES[name](*SPECS)
   kernels = {'random': 0, 'gaussian': 0, 'max_q': 4, 'bcq': 8}.get(name, 2)
   assert sum(len(v.shape) == 2 for v in policy.variables()) == kernels
-
-
-@pytest.mark.parametrize('name', [*POLICIES, 'eps 0', 'gaussian 0'])
-def test_an_exported_policy_acts_again(name, tmp_path):
-  policy = {**POLICIES, **DETERMINISTIC}[name](*SPECS)
-  path = str(tmp_path / 'policy')
-  policy_saver.PolicySaver(policy, batch_size=None).save(path)
-  exported = tf.saved_model.load(path)
-  s = states(5)
-  a = exported.action(time_step(s)).action.numpy()
-  assert a.shape == (5, 2) and in_box(a)
-  if name in DETERMINISTIC:
-    np.testing.assert_allclose(a, policy.act(s, Rng(0)), rtol=1e-6)
-  elif name == 'sample':
-    assert np.any(exported.action(time_step(s)).action.numpy() != a)
 
 
 # --- Loading --------------------------------------------------------------------------------------
@@ -383,6 +334,109 @@ def test_randinit_is_an_untrained_actor_of_its_units_and_seed():
   s = states(5)
   np.testing.assert_array_equal(a.act(s, Rng(0)), b.act(s, Rng(0)))
   assert np.any(a.act(s, Rng(0)).numpy() != c.act(s, Rng(0)).numpy())
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+  """A module of scripted policies in a folder of its own."""
+  (tmp_path / 'scripted_policies.py').write_text("""
+import numpy as np
+
+number = 3
+
+def pull(observations):
+  observations *= -0.7  # which is a copy
+  return observations[:, :2]
+
+def noisy(observations, rng):
+  return rng.normal(size=[len(observations), 2])
+
+def narrow(observations, rng):
+  return observations[:, :1]
+
+def lost(observations, rng):
+  return observations[:, :2] * np.nan
+
+def broken(observations, rng):
+  raise KeyError('torso\\nand more')
+""")
+  yield str(tmp_path)
+  sys.modules.pop('scripted_policies', None)
+  assert sys.path[0] != str(tmp_path) and os.listdir(tmp_path) == ['scripted_policies.py']
+
+
+def load_scripted(name, module, wrapper=('none',)):
+  return load_policy(['python', name, list(wrapper), ()], *SPECS, folder=module)
+
+
+def test_a_python_policy_is_a_function_of_the_states_within_the_box(module):
+  policy = load_scripted('scripted_policies:pull', module)
+  s = states(40)
+  a = tf.function(lambda s: policy(s, Rng(0)), autograph=False)(s).numpy()
+  np.testing.assert_array_equal(a, np.clip(np.float32(-0.7) * s[:, :2], LOW, HIGH))
+  np.testing.assert_array_equal(s, states(40))
+
+
+def test_a_python_policy_draws_from_the_seed_and_the_step(module):
+  policy = load_scripted('scripted_policies:noisy', module)
+  s = np.zeros([2000, 3], np.float32)
+  a, again = (policy.act(s, Rng(0, 0, 4)).numpy() for _ in range(2))
+  np.testing.assert_array_equal(a, again)
+  assert abs(a.mean()) < 0.1 and abs(a.std() - 1) < 0.1
+  for other in (Rng(1, 0, 4), Rng(0, 0, 5)):
+    assert np.all(policy.act(s, other).numpy() != a)
+
+
+def test_a_python_policy_is_wrapped_as_others_are(module):
+  plain = load_scripted('scripted_policies:pull', module)
+  policy = load_scripted('scripted_policies:pull', module, ('gaussianeps', 0.1, 0.25))
+  s = states(50)
+  expected = EpsilonPolicy(GaussianPolicy(plain, 0.1), 0.25).act(s, Rng(4))
+  np.testing.assert_array_equal(policy.act(s, Rng(4)), expected)
+
+
+def test_another_source_is_another_policy(module):
+  def variables():
+    sys.modules.pop('scripted_policies', None)
+    return [int(v) for v in load_scripted('scripted_policies:pull', module).variables()]
+
+  before = variables()
+  assert before == variables()
+  with open(os.path.join(module, 'scripted_policies.py'), 'a') as f:
+    f.write('# another')
+  assert before != variables()
+
+
+@pytest.mark.parametrize(
+  'name, error',
+  [
+    ('scripted_policies', "a python policy is named as 'module:function', not 'scripted_policies'"),
+    (None, "a python policy is named as 'module:function', not None"),
+    ('scripted:pull', "the policy scripted:pull does not load: .*No module named 'scripted'"),
+    ('scripted_policies:push', "scripted_policies:push does not load: .*no attribute 'push'"),
+    ('scripted_policies:number', 'scripted_policies:number does not load: .*not a callable'),
+  ],
+)
+def test_a_python_policy_that_is_not_there_is_an_error(module, name, error):
+  with pytest.raises(UserError, match=error) as raised:
+    load_scripted(name, module)
+  assert '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+  'name, error',
+  [
+    ('narrow', r'gave actions of shape \[5, 1\] for states of shape \[5, 3\], not \[5, 2\]$'),
+    ('lost', 'gave an action that is not finite$'),
+    ('broken', 'failed: KeyError: '),
+  ],
+)
+def test_a_python_policy_that_fails_says_so_in_one_line(module, name, error):
+  policy = load_scripted(f'scripted_policies:{name}', module)
+  act = compiled([policy], 5, 0, ACT)
+  with pytest.raises(UserError, match=f'the policy scripted_policies:{name} {error}') as raised:
+    act(states(5), 0)
+  assert '\n' not in str(raised.value)
 
 
 @pytest.mark.parametrize('ptype', ['randwalk', 'randinit', 'load'])
@@ -458,8 +512,8 @@ def test_a_policy_config_that_does_not_read_is_an_error(saved, monkeypatch, conf
 )
 def test_a_policy_of_another_environment_is_an_error(saved, n_states, n_actions, error):
   specs = (
-    tensor_spec.TensorSpec([n_states], tf.float32),
-    tensor_spec.BoundedTensorSpec([n_actions], tf.float32, -1, 1),
+    tf.TensorSpec([n_states], tf.float32),
+    BoundedTensorSpec([n_actions], tf.float32, -1, 1),
   )
   with pytest.raises(UserError, match=error):
     load_policy(['load', str(saved[0] / 'agent'), ['none'], (8,)], *specs)
@@ -480,8 +534,8 @@ def published():
 @pytest.mark.parametrize('name', ['agent_behavior', 'agent'])
 def test_a_published_policy_gives_its_published_actions(published, name):
   specs = (
-    tensor_spec.TensorSpec([17], tf.float32),
-    tensor_spec.BoundedTensorSpec([6], tf.float32, -1, 1),
+    tf.TensorSpec([17], tf.float32),
+    BoundedTensorSpec([6], tf.float32, -1, 1),
   )
   path = os.path.join(published, 'bc', name)
   expect = np.load(os.path.join(published, 'expected.npz'))

@@ -1,16 +1,15 @@
-"""The presets in configs/, and the clone that those of brac_primal find."""
+"""The presets in configs/."""
 
 import glob
 import os
-import shlex
+import re
 
 import gin
 import pytest
 
-from brac import checkpoints, clones, environments, results, rng
+from brac import checkpoints, clones, environments, gin_config, rng
 from brac.data_config import project_folder
 from brac.dataset import Dataset, Transitions
-from brac.errors import UserError
 from brac.networks import Actor, Box
 from brac.policies import RandomPolicy
 from brac.rollouts import Collection
@@ -36,11 +35,9 @@ ROWS = {
     for form in ('vp', 'pr')
   },
 }
-PARAMETER = 'brac_primal_agent.Agent.behavior_ckpt_file'
-DATA = 'Pendulum-v1/d/n300'
 
 
-def preset(name):
+def path_of(name):
   return os.path.join(project_folder('configs'), name + '.gin')
 
 
@@ -65,15 +62,6 @@ def save_clone(*parts):
   return path
 
 
-def parameters(config):
-  """`SELECTOR.PARAMETER` of a configuration that gin holds, with the values."""
-  return {
-    f'{selector}.{name}': value
-    for (_, selector), bindings in config.items()
-    for name, value in bindings.items()
-  }
-
-
 def test_there_is_a_preset_for_each_row():
   there = glob.glob(os.path.join(project_folder('configs'), '*.gin'))
   assert {os.path.basename(path)[:-4] for path in there} >= ROWS.keys()
@@ -82,14 +70,11 @@ def test_there_is_a_preset_for_each_row():
 @pytest.mark.parametrize('name', ROWS)
 def test_a_preset_runs_and_has_every_parameter_that_its_run_uses(name, data_file, tmp_path):
   agent_name, own = ROWS[name]
-  gin.parse_config_file(preset(name))
-  bound = parameters(gin.config._CONFIG)
-  assert gin.query_parameter('train_eval_offline.agent_name') == agent_name
-  for key, value in own.items():
-    assert gin.query_parameter(f'{agent_name}_agent.Agent.{key}') == value
-  if agent_name == 'brac_primal':
-    clones.bind(str(tmp_path / 'run'), [save_clone(tmp_path)], '')
-
+  preset = gin_config.parse([f'{name}.gin'], [])
+  assert (preset.name, preset.agent_name) == (name, agent_name)
+  own = {f'{agent_name}_agent.Agent.{key}': value for key, value in own.items()}
+  assert own.items() <= preset.bound.items()
+  assert preset.idle == ()
   train_eval_offline(
     log_dir=str(tmp_path / 'run'),
     data_file=data_file,
@@ -98,85 +83,96 @@ def test_a_preset_runs_and_has_every_parameter_that_its_run_uses(name, data_file
     total_train_steps=3,
     n_eval_episodes=1,
     seed=0,
+    clone_search=clones.Search([save_clone(tmp_path)], ''),
   )
-  used = parameters(gin.config._OPERATIVE_CONFIG)
-  # Of the machine and the simulator, not of the algorithm.
-  used = {key: value for key, value in used.items() if '.physics.' not in key}
-  assert used.keys() == bound.keys()
+  used = {
+    f'{gin.config._REGISTRY.minimal_selector(selector)}.{parameter}'
+    for (_, selector), values in gin.config._OPERATIVE_CONFIG.items()
+    for parameter in values
+  }
+  # What is of the machine and the simulator, and not of the algorithm, is not for a preset to say.
+  assert {key for key in used if not key.startswith('physics.')} == preset.bound.keys()
   assert checkpoints.Reader(str(tmp_path / 'run' / 'agent')).read('global_step') == 3
 
 
-def test_bear_is_the_root_of_the_mmd_trained_to_a_target():
-  gin.parse_config_file(preset('bear'))
-  assert gin.query_parameter('mmd.use_sqrt') is True
-  assert gin.query_parameter('brac_primal_agent.Agent.target_divergence') > 0
+def adam(*rates):
+  return tuple(('adam', rate) for rate in rates)
+
+
+# The authors' published commands, and what all presets let a user bind by a short name.
+PUBLISHED = {
+  'kl_vp': {
+    'brac_primal_agent.Agent.alpha': 0.1,
+    'train_eval_offline.model_params': (((300, 300), (200, 200)), 2),
+    'train_eval_offline.optimizers': adam(1e-3, 3e-4, 1e-3),
+    'train_eval_offline.batch_size': 256,
+  },
+  'kl_dual_pr': {
+    'brac_dual_agent.Agent.alpha': 10.0,
+    'brac_dual_agent.Agent.c_iter': 3,
+    'train_eval_offline.model_params': (((300, 300), (200, 200), (300, 300)), 2),
+    'train_eval_offline.optimizers': (
+      ('adam', 1e-3),
+      ('adam', 3e-6),
+      ('adam', 1e-3),
+      ('adam', 1e-3),
+    ),
+  },
+  'bcq': {
+    'train_eval_offline.model_params': (((300, 300), (300, 300), (750, 750)), 2, 0.15),
+    'train_eval_offline.optimizers': adam(1e-3, 3e-5, 1e-3),
+    'train_eval_offline.batch_size': 100,
+  },
+  'bc': {
+    'train_eval_offline.model_params': ((200, 200),),
+    'train_eval_offline.optimizers': adam(5e-4, 5e-4),
+    'train_eval_offline.batch_size': 256,
+  },
+}
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_a_preset_is_the_command_that_the_authors_published(name):
+  assert PUBLISHED[name].items() <= gin_config.parse([f'{name}.gin'], []).bound.items()
 
 
 @pytest.mark.parametrize('name', ROWS)
-def test_a_preset_opens_with_its_source_and_says_the_unit_of_each_parameter(name):
-  with open(preset(name)) as f:
-    head, *lines = f.read().split('\n\n', 1)
+def test_what_is_tuned_has_a_short_name(name):
+  macros = {'POLICY_LR'}
+  if ROWS[name][0].startswith('brac'):
+    macros.add('ALPHA')
+  macros |= {'bcq': {'PHI'}, 'bear': {'TARGET_DIVERGENCE'}}.get(name, set())
+  before = gin_config.parse([f'{name}.gin'], [])
+  assert before.macros.keys() == macros
+  for macro in macros:
+    after = gin_config.parse([f'{name}.gin'], [f'{macro} = 0.125'])
+    (changed,) = [key for key, value in before.bound.items() if after.bound[key] != value]
+    assert '0.125' in repr(after.bound[changed])
+
+
+def test_bear_is_the_root_of_the_mmd_trained_to_a_target():
+  bound = gin_config.parse(['bear.gin'], []).bound
+  assert bound['mmd.use_sqrt'] is True
+  assert bound['brac_primal_agent.Agent.target_divergence'] > 0
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_a_preset_opens_with_its_source(name):
+  with open(path_of(name), encoding='utf-8') as f:
+    head = f.read().split('\n\n', 1)[0]
   assert all(line.startswith('#') for line in head.splitlines())
-  for text in ('arxiv 1911.11361', 'section', 'tuned', 'they searched'):
-    assert text in head.replace('\n# ', ' ').lower()
-  lines = ''.join(lines).splitlines()
-  for k, line in enumerate(lines):
-    if line and not line.startswith('#'):
-      assert '  # ' in line or lines[k - 1].startswith('# '), line
+  head = re.sub(r'\n# ?', ' ', head)
+  for text in ('Source: ', 'arXiv 1911.11361, section ', 'authors published '):
+    assert text in head
 
 
-# --- The clone ------------------------------------------------------------------------------------
-
-
-def test_a_clone_is_taken_from_the_nearest_place(tmp_path):
-  root = tmp_path / 'learn'
-  paths = clones.places(str(root), DATA, 'mine', 7)
-  shipped = project_folder('trained_policies')
-  assert paths == [
-    os.path.join(folder, DATA, 'bc', place, 'agent_behavior')
-    for folder in (str(root), shipped)
-    for place in ('mine/7', 'mine/0', '0/7', '0/0')
-  ]
-  for path in (paths[3], paths[2], paths[1], paths[0]):
-    save_clone(os.path.dirname(path))
-    gin.clear_config()
-    clones.bind(str(tmp_path / 'run'), paths, '')
-    assert gin.query_parameter(PARAMETER) == path
-    with pytest.raises(RuntimeError):  # the lock on the configuration is back
-      gin.finalize()
-      gin.bind_parameter(PARAMETER, 'another')
-
-
-def test_a_shipped_clone_is_taken_where_the_user_has_none(tmp_path):
-  own, shipped = (str(tmp_path / name / 'agent_behavior') for name in ('own', 'shipped'))
-  save_clone(tmp_path / 'shipped')
-  clones.bind(str(tmp_path / 'run'), [own, shipped], '')
-  assert gin.query_parameter(PARAMETER) == shipped
-
-
-def test_a_clone_that_is_half_trained_is_named(tmp_path, caplog):
-  for step, warned in ((2, True), (5, False)):
-    gin.clear_config()
-    caplog.clear()
-    results.write_progress(str(tmp_path), step, 5)
-    clones.bind(str(tmp_path / 'run'), [save_clone(tmp_path)], '')
-    assert ('has not come to its end' in caplog.text) == warned
-
-
-def test_equal_places_are_looked_at_once(tmp_path):
-  paths = clones.places(str(tmp_path), DATA, '0', 0)
-  assert len(paths) == len(set(paths)) == 2
-
-
-def test_a_clone_that_the_user_names_stays(tmp_path):
-  gin.bind_parameter(PARAMETER, 'mine')
-  clones.bind(str(tmp_path), [save_clone(tmp_path)], '')
-  assert gin.query_parameter(PARAMETER) == 'mine'
-
-
-def test_without_a_clone_the_error_has_the_command(tmp_path):
-  command = shlex.join(['python', '-m', 'brac.train_offline', '--gin_file=bc.gin'])
-  with pytest.raises(UserError) as error:
-    clones.bind(str(tmp_path), [str(tmp_path / 'a'), str(tmp_path / 'b')], command)
-  for text in (PARAMETER, str(tmp_path / 'a'), str(tmp_path / 'b'), command):
-    assert text in str(error.value)
+@pytest.mark.parametrize(
+  'path', sorted(glob.glob(os.path.join(project_folder('configs'), '*.gin'))), ids=os.path.basename
+)
+def test_each_value_has_its_unit(path):
+  with open(path, encoding='utf-8') as f:
+    lines = f.read().splitlines()
+  bound = [k for k, line in enumerate(lines) if re.match(r'[\w.]+ = ', line)]
+  assert bound
+  for k in bound:
+    assert '  # ' in lines[k] or lines[k - 1].startswith('# '), lines[k]

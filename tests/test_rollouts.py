@@ -1,16 +1,19 @@
 """Collecting, evaluating and acting online: what is stored is what the environment did."""
 
+import logging
 import os
 
 import gym
 import numpy as np
 import pytest
 import tensorflow as tf
+from odd_environments import Opens, Strict
 
-from brac import checkpoints, collection, dataset, environments, rng, rollouts
+from brac import checkpoints, collection, dataset, environments, numpy_calls, rng, rollouts
 from brac.dataset import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, Transitions
+from brac.errors import UserError
 from brac.networks import Actor, Box
-from brac.policies import ActorPolicy, EpsilonPolicy, Policy, RandomPolicy
+from brac.policies import ActorPolicy, EpsilonPolicy, GaussianPolicy, Policy, RandomPolicy
 from brac.rng import INIT, Rng
 from brac.rollouts import Collection, Evaluator, OnlineRollout, compiled
 
@@ -25,7 +28,7 @@ class Spring(Policy):
 
 
 def specs_of(env_name):
-  env = environments.make_batch(env_name, 1, 0)
+  env = environments.described(env_name)
   return env.observation_spec, env.action_spec
 
 
@@ -437,3 +440,200 @@ def test_an_online_rollout_is_taken_up_bit_for_bit(tmp_path, env_name, capacity)
   assert straight.hold().env.numpy() == stopped.hold().env.numpy()
   np.testing.assert_array_equal(straight.variables.a, stopped.variables.a)
   np.testing.assert_array_equal(straight.variables.s, stopped.variables.s)
+
+
+# --- What strangers write -------------------------------------------------------------------------
+
+
+def collect_to(folder, env_name, n, n_eval_episodes=2):
+  """The rows that the experiment collects with uniform actions."""
+  (folder / 'dcfg_r.py').write_text(
+    "get_data_config = lambda *_: [['r', ['randwalk', '', ['none'], ()], 1.0]]"
+  )
+  given = str(folder / 'run'), env_name, str(folder), 'dcfg_r', None, n, n_eval_episodes, 0
+  collection.collect(*given)
+  return dataset.load(str(folder / 'run' / 'data'), *(s.shape[0] for s in specs_of(env_name)))
+
+
+@pytest.mark.parametrize('episode_steps, n_envs', [(5, 8), (None, 1)])
+def test_environments_without_a_limit_are_as_many_as_episodes_fit(episode_steps, n_envs):
+  name = 'TestShortPendulum-v0'
+  room = room_for(40, name)
+  collecting = Collection(name, random_policy(name), room, 0, 200, episode_steps)
+  while collecting.advance():
+    pass
+  assert collecting._env.n == n_envs and collecting.n_episodes == 8
+  np.testing.assert_array_equal(np.flatnonzero(room.end != GOES_ON), np.arange(4, 40, 5))
+  assert set(room.end) == {GOES_ON, TIME_LIMIT}
+
+
+def test_a_collection_learns_from_its_evaluation_how_long_episodes_are(tmp_path, caplog):
+  with caplog.at_level(logging.WARNING, 'absl'):
+    rows = collect_to(tmp_path, 'TestShortPendulum-v0', 40)
+  np.testing.assert_array_equal(np.flatnonzero(rows.end != GOES_ON), np.arange(4, 40, 5))
+  assert not caplog.messages
+
+
+@pytest.mark.parametrize('env_name', ['Pendulum-v1', 'Endless-v0'])
+def test_rows_without_an_episodes_end_are_warned_of(env_name, tmp_path, caplog, monkeypatch):
+  monkeypatch.setattr(rollouts, 'LONGEST_EPISODE', 200)
+  with caplog.at_level(logging.WARNING, 'absl'):
+    rows = collect_to(tmp_path, env_name, 150)
+  assert rows.end.tolist() == [GOES_ON] * 149 + [CUT_OFF]
+  assert 'r: none of its 150 transitions ends an episode' in caplog.messages[-1]
+
+
+def test_an_evaluation_without_a_time_limit_ends(monkeypatch, caplog):
+  monkeypatch.setattr(rollouts, 'LONGEST_EPISODE', 30)
+  evaluator = Evaluator('Endless-v0', {'main': random_policy('Endless-v0')}, 3, 0)
+  with caplog.at_level(logging.WARNING, 'absl'):
+    returns = evaluator.run(0)['main']
+  assert evaluator.longest == 30 and evaluator.n_steps == 90
+  assert np.all(returns < 0)
+  (message,) = caplog.messages
+  assert 'Endless-v0: 3 of 3 evaluated episodes have not ended after 30 steps' in message
+  # An environment with a time limit, however long, reaches it.
+  evaluator = Evaluator('Pendulum-v1', {'main': random_policy('Pendulum-v1')}, 2, 0)
+  evaluator.run(0)
+  assert evaluator.longest == 200 and len(caplog.messages) == 1
+
+
+def test_an_evaluation_of_no_episodes_needs_no_environment():
+  evaluator = Evaluator('nothing-v0', {'main': None, 'max_q': None}, 0, 0)
+  returns = evaluator.run(5)
+  assert list(returns) == ['main', 'max_q'] and all(len(r) == 0 for r in returns.values())
+
+
+@pytest.mark.parametrize('env_name', ['Strict-v0', 'Strict64-v0', 'Strict16-v0'])
+def test_actions_are_stored_as_they_were_taken_and_in_the_space(env_name):
+  policy = GaussianPolicy(random_policy(env_name), 0.3)
+  Strict.noted.clear()
+  t = collect(env_name, policy, 500, n_envs=1)
+  noted = np.float32(Strict.noted)
+  tolerance = 1e-3 if env_name == 'Strict16-v0' else 0
+  np.testing.assert_allclose(t.a1[:, 0], noted, atol=tolerance, rtol=0)
+  spec = specs_of(env_name)[1]
+  for edge in (spec.minimum, spec.maximum):
+    assert np.count_nonzero(t.a1 == edge) > 50
+  assert dataset.in_box(t, spec, 'refuse', 'the data') is t
+  rollout = OnlineRollout(env_name, 100, 0)
+  rollout.explore(20)
+  advance_online(rollout, policy, 0, 80)
+  assert rollout.data.size == 100
+
+
+@pytest.mark.parametrize('stop', [7, 20, 33])
+def test_a_collection_that_cannot_be_taken_up_is_cut_off_there(stop):
+  name, n_envs = 'Unpicklable-v0', 3
+  policy = random_policy(name)
+  stopped = Collection(name, policy, room_for(150, name), 0, n_envs)
+  stopped.advance(stop)
+  taken_up = Collection(name, policy, stopped.transitions, 0, 1)
+  taken_up.state = stopped.state
+  while taken_up.advance():
+    pass
+  t = taken_up.transitions
+  assert_consecutive(t)
+  lasts = np.arange(n_envs) * 50 + stop - 1
+  assert set(t.end[lasts]) == {TIME_LIMIT if stop == 20 else CUT_OFF}
+  starts = t.s1[np.concatenate([lasts + 1, np.arange(n_envs) * 50])]
+  assert np.all(starts[:, 1] == 0) and len(np.unique(starts[:, 0])) == 2 * n_envs
+  assert taken_up.n_episodes == np.count_nonzero(t.end == TIME_LIMIT)
+
+
+def test_an_online_rollout_that_cannot_be_taken_up_is_cut_off_there(tmp_path, caplog):
+  name, path = 'Unpicklable-v0', str(tmp_path / 'state')
+
+  def make():
+    return OnlineRollout(name, 100, 0)
+
+  stopped = make()
+  stopped.explore(33)
+  checkpoints.save(path, data=stopped.data.held(), rollout=stopped.hold())
+  taken_up = make()
+  checkpoints.restore(path, rollout=taken_up.variables)
+  caplog.clear()
+  with caplog.at_level(logging.WARNING, 'absl'):
+    taken_up.take_up(path)
+  (message,) = caplog.messages
+  assert '1 of 1 episodes cannot be taken up where they were saved (AttributeError' in message
+  taken_up.explore(30)
+  t = held(taken_up)
+  np.testing.assert_array_equal(np.flatnonzero(t.end != GOES_ON), [19, 32, 52])
+  assert t.end[32] == CUT_OFF and t.discount[32] == 1
+  goes_on = np.flatnonzero(t.end[:-1] == GOES_ON)
+  np.testing.assert_array_equal(t.s2[goes_on], t.s1[goes_on + 1])
+  assert np.all(t.s1[[20, 33, 53], 1] == 0) and len(np.unique(t.s1[[0, 20, 33, 53], 0])) == 4
+
+
+def test_what_goes_wrong_in_an_environment_arrives_as_one_line():
+  line = '^Fragile-v0 cannot be stepped: FloatingPointError: it has blown up$'
+  policy = random_policy('Fragile-v0')
+  with pytest.raises(UserError, match=line):
+    Evaluator('Fragile-v0', {'main': policy}, 2, 0).run(0)
+  rollout = OnlineRollout('Fragile-v0', 100, 0)
+  with pytest.raises(UserError, match=line):
+    rollout.explore(30)
+  rollout = OnlineRollout('Fragile-v0', 100, 0)
+  rollout.explore(5)
+  with pytest.raises(UserError, match=line), numpy_calls.errors():
+    advance_online(rollout, policy, 0, 30)
+
+
+# --- Stopping and closing -------------------------------------------------------------------------
+
+
+class Stop:
+  """Asks to stop when it was asked so many times."""
+
+  def __init__(self, after):
+    self.left = after
+
+  def __call__(self):
+    self.left -= 1
+    return self.left < 0
+
+
+def test_a_collection_stops_between_two_steps():
+  policy = actor_policy('Pendulum-v1')
+  straight = collect('Pendulum-v1', policy, 800, n_envs=4)
+  stop = Stop(33)
+  stopped = Collection(
+    'Pendulum-v1', policy, room_for(800, 'Pendulum-v1'), 0, 4, stop_requested=stop
+  )
+  assert stopped.advance(1000) and stopped.n_done == 4 * 33
+  stop.left = 1000
+  assert not stopped.advance(1000)
+  assert_equal(straight, stopped.transitions)
+
+
+def test_an_evaluation_gives_up_between_two_steps():
+  stop, before = Stop(10), Opens.opened - Opens.closed
+  evaluator = Evaluator('Opens-v0', {'main': random_policy('Opens-v0')}, 3, 0, stop)
+  with pytest.raises(rollouts.Interrupted):
+    evaluator.run(0)
+  assert evaluator.n_steps == 30 and Opens.opened - Opens.closed == before
+  stop.left = 1000
+  assert len(evaluator.run(0)['main']) == 3
+
+
+def test_exploring_stops_between_two_steps():
+  stop = Stop(10)
+  stopped, straight = (OnlineRollout('Pendulum-v1', 100, 0, s) for s in (stop, rollouts.never))
+  stopped.explore(40)
+  assert stopped.n_explored == stopped.data.size == 10
+  stop.left = 1000
+  stopped.explore(30)
+  straight.explore(40)
+  assert_equal(held(stopped), held(straight))
+
+
+def test_nothing_is_left_open(tmp_path):
+  before = Opens.opened - Opens.closed
+  collect_to(tmp_path, 'Opens-v0', 100)
+  Evaluator('Opens-v0', {'main': random_policy('Opens-v0')}, 3, 0).run(0)
+  rollout = OnlineRollout('Opens-v0', 100, 0)
+  rollout.explore(30)
+  assert Opens.opened - Opens.closed == before + 1
+  rollout.close()
+  assert Opens.opened - Opens.closed == before

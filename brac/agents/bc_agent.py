@@ -1,11 +1,12 @@
 """Behaviour cloning: the policy `b` that the primal divergences compare with."""
 
-from typing import List, Optional, Tuple
+from typing import Optional
 
 import gin
 import tensorflow as tf
 
 from brac.agents import agent
+from brac.agents.loop import Info, Update
 from brac.dataset import Batch
 from brac.errors import check_bool, check_number, warn_of_clipping
 from brac.networks import ACTION_MARGIN
@@ -47,7 +48,7 @@ class Agent(agent.Agent):
     self.alpha_entropy_var = tf.Variable(alpha_entropy)
     self.saved._alpha_entropy_var = self.alpha_entropy_var
 
-  def make_updates(self) -> List[agent.Update]:
+  def make_updates(self) -> list[Update]:
     updates = [self.update('p', self.p_loss, 'policy', self.pi)]
     if self.train_alpha_entropy:
       updates.append(
@@ -60,14 +61,17 @@ class Agent(agent.Agent):
     """α_e, at least 0."""
     return agent.bounded(self.alpha_entropy_var, 0.0, float('inf'))
 
-  def p_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def p_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[α_e log π(a|s) - log π(a_b|s)]`."""
     pi = self.pi(batch.s1)
-    _, log_pi = pi.sample(rng)
-    log_pi_b = pi.log_prob(self.box.clip(batch.a1, ACTION_MARGIN))
+    _, log_pi = pi.sample(draws)
+    log_pi_b = pi.log_prob(batch.a1, ACTION_MARGIN)
     loss = tf.reduce_mean(self.alpha_entropy * log_pi - log_pi_b)
     return loss, {'alpha_entropy': self.alpha_entropy}
 
-  def ae_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def ae_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[-α_e (log π(a|s) + H)]`."""
-    return -self.alpha_entropy * self.entropy_gap(batch, rng), {}
+    return -self.alpha_entropy * self.entropy_gap(batch, draws), {}
+
+  def leaves(self) -> dict[str, dict[str, object]]:
+    return {'agent_behavior': {'policy': self.policy}}

@@ -1,12 +1,11 @@
 """Batch-constrained Q-learning (Fujimoto, Meger, Precup, arXiv 1812.02900)."""
 
-from typing import Dict, List, Tuple
-
 import gin
 import tensorflow as tf
 
 from brac.agents import agent
 from brac.agents.actor_critic import ActorCritic
+from brac.agents.loop import Info, Update
 from brac.dataset import Batch
 from brac.errors import check_bool, check_whole
 from brac.networks import VAE, Perturbation
@@ -45,24 +44,24 @@ class Agent(ActorCritic):
     **common,
   ):
     super().__init__(ensemble_q_lambda=ensemble_q_lambda, **common)
-    most = max(1, agent.MOST_ROWS // self.batch_size)
+    most = max(1, agent.MAX_ROWS // self.batch_size)
     self.n_action_samples = check_whole(self.name, 1, most, n_action_samples=n_action_samples)
     check_bool(self.name, use_target_policy=use_target_policy, paper_code=paper_code)
     self.paper_code = paper_code
     self.xi, self.target_xi = self._make_perturbation(), self._make_perturbation()
     agent.copy(self.xi, self.target_xi)
     self.next_xi = self.target_xi if use_target_policy else self.xi
-    self.vae = VAE(self.n_states, self.units['vae'], self.box, self.init_rng)
+    self.vae = VAE(self.n_states, self.units['vae'], self.box, self.init_draws)
     self.saved._p_net_target, self.saved._b_net = self.target_xi, self.vae
 
   def _make_perturbation(self) -> Perturbation:
     phi = self.numbers['max_perturbation']
-    return Perturbation(self.n_states, self.units['perturbation'], self.box, phi, self.init_rng)
+    return Perturbation(self.n_states, self.units['perturbation'], self.box, phi, self.init_draws)
 
-  def targets(self) -> List[Tuple[tf.Module, tf.Module]]:
+  def targets(self) -> list[tuple[tf.Module, tf.Module]]:
     return super().targets() + ([] if self.paper_code else [(self.xi, self.target_xi)])
 
-  def make_updates(self) -> List[agent.Update]:
+  def make_updates(self) -> list[Update]:
     q = self.update('q', self.q_loss, 'q', *self.q_nets)
     p = self.update('p', self.p_loss, 'perturbation', self.xi)
     b = self.update('b', self.b_loss, 'vae', self.vae)
@@ -71,23 +70,24 @@ class Agent(ActorCritic):
       p, b = p._replace(optimizer=shared), b._replace(optimizer=shared)
     return [q, p, b]
 
-  def next_value(self, batch: Batch, rng: Rng) -> tf.Tensor:
-    """`max_i Q̄(s', a_i)` of n perturbed samples."""
+  def next_value(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, tf.Tensor]:
+    """`max_i Q̄(s', a_i)` of n perturbed samples; the Q̄ in it is that largest one."""
     n = self.n_action_samples
     s2 = tf.repeat(batch.s2, n, 0)
-    qs = self.target_q(s2, self.next_xi(s2, self.vae.sample(s2, rng)))
-    return tf.reduce_max(tf.reshape(qs, [-1, n]), -1)
+    qs = self.target_q(s2, self.next_xi(s2, self.vae.sample(s2, draws)))
+    v = tf.reduce_max(tf.reshape(qs, [-1, n]), -1)
+    return v, v
 
-  def p_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def p_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[-Q_1(s, ξ(s, b))]`."""
     s = batch.s1
-    return -tf.reduce_mean(self.q_nets[0](s, self.xi(s, self.vae.sample(s, rng)))), {}
+    return -tf.reduce_mean(self.q_nets[0](s, self.xi(s, self.vae.sample(s, draws)))), {}
 
-  def b_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def b_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[(a - â)²] + ½ E[-½ (1 + log σ² - m² - σ²)]`, `z ~ N(m, σ²)`, `â = decode(s, z)`."""
     s, a = batch.s1, batch.a1
     mean, log_std = self.vae.encode(s, a)
-    z = mean + tf.exp(log_std) * rng.normal(tf.shape(mean))
+    z = mean + tf.exp(log_std) * draws.normal(tf.shape(mean))
     reconstruction = tf.reduce_mean(tf.square(self.vae.decode(s, z) - a))
     kl = tf.reduce_mean(-0.5 * (1 + 2 * log_std - tf.square(mean) - tf.exp(2 * log_std)))
     return reconstruction + 0.5 * kl, {'recon_loss': reconstruction, 'kl_loss': kl}
@@ -96,7 +96,7 @@ class Agent(ActorCritic):
   def policy(self) -> tf.Module:
     return self.xi
 
-  def policies(self) -> Dict[str, Policy]:
+  def policies(self) -> dict[str, Policy]:
     specs = self.observation_spec, self.action_spec
     nets = self.vae, self.xi, self.q_nets[0]
     return {'main': BCQPolicy(*specs, *nets, self.n_action_samples)}

@@ -1,11 +1,14 @@
 """What brac_primal and brac_dual share: the penalty, the warm start, the multipliers."""
 
-from typing import Dict, List, Optional, Tuple
+from collections.abc import Callable
+from typing import Optional
 
 import tensorflow as tf
 
+from brac import divergences
 from brac.agents import agent
 from brac.agents.actor_critic import ActorCritic
+from brac.agents.loop import Info, Update
 from brac.dataset import Batch
 from brac.errors import check_bool, check_number, check_whole, warn_of_clipping
 from brac.networks import TanhNormal
@@ -27,6 +30,7 @@ class BRAC(ActorCritic):
     alpha: α, the weight of the divergence (its start, if it is trained).
     alpha_max: α is clipped to [0, alpha_max].
     train_alpha: whether α is trained so that D approaches `target_divergence`.
+    divergence_name: one of `DIVERGENCES`.
     target_divergence: in D's own unit.
     alpha_entropy: α_e (its start, if it is trained).
     train_alpha_entropy: whether α_e is trained so that the entropy approaches `target_entropy`.
@@ -37,22 +41,26 @@ class BRAC(ActorCritic):
   """
 
   OPTIMIZERS = ('q', 'policy', 'multipliers')
+  GIN_MODULES = (divergences.__name__,)
+  DIVERGENCES: dict[str, Callable] = {}
 
   def __init__(
     self,
     *,
-    alpha: float,
-    alpha_max: float,
-    train_alpha: bool,
-    target_divergence: float,
-    alpha_entropy: float,
-    train_alpha_entropy: bool,
-    target_entropy: Optional[float],
-    value_penalty: bool,
-    warm_start: int,
+    alpha: float = 1.0,
+    alpha_max: float = 500.0,
+    train_alpha: bool = False,
+    divergence_name: str = 'kl',
+    target_divergence: float = 0.0,
+    alpha_entropy: float = 0.0,
+    train_alpha_entropy: bool = False,
+    target_entropy: Optional[float] = None,
+    value_penalty: bool = True,
+    warm_start: int = 20000,
     **common,
   ):
     super().__init__(**common)
+    self._d = divergences.find(divergence_name, self.DIVERGENCES, f'{self.name}.divergence_name')
     self.warm_start = check_whole(self.name, 0, warm_start=warm_start)
     self.alpha_max = check_number(self.name, 0, alpha_max=alpha_max)
     self.target_divergence = check_number(self.name, target_divergence=target_divergence)
@@ -64,12 +72,12 @@ class BRAC(ActorCritic):
       value_penalty=value_penalty,
     )  # fmt: skip
     self.train_alpha, self.train_alpha_entropy = train_alpha, train_alpha_entropy
-    self.value_penalty = value_penalty
+    self.divergence_name, self.value_penalty = divergence_name, value_penalty
     self.pi = self.make_actor(target_entropy)
     self.alpha_var = self.saved._alpha_var = tf.Variable(alpha)
     self.alpha_entropy_var = self.saved._alpha_entropy_var = tf.Variable(alpha_entropy)
 
-  def make_updates(self) -> List[agent.Update]:
+  def make_updates(self) -> list[Update]:
     updates = [
       self.update('q', self.q_loss, 'q', *self.q_nets),
       self.update('p', self.p_loss, 'policy', self.pi),
@@ -81,11 +89,11 @@ class BRAC(ActorCritic):
       updates.append(self.update_scalar('ae', self.ae_loss, 'multipliers', self.alpha_entropy_var))
     return updates
 
-  def divergence_updates(self) -> List[agent.Update]:
+  def divergence_updates(self) -> list[Update]:
     """What the divergence itself has to train."""
     return []
 
-  def divergence(self, s: tf.Tensor, pi: TanhNormal, a_b: tf.Tensor, rng: Rng) -> tf.Tensor:
+  def divergence(self, s: tf.Tensor, pi: TanhNormal, a_b: tf.Tensor, draws: Rng) -> tf.Tensor:
     """`D(s)`, `[B]`, of `π(s)`; `a_b` are the data's actions at s."""
     raise NotImplementedError
 
@@ -99,39 +107,49 @@ class BRAC(ActorCritic):
     """α_e, at least 0."""
     return agent.bounded(self.alpha_entropy_var, 0.0, float('inf'))
 
-  def next_value(self, batch: Batch, rng: Rng) -> tf.Tensor:
+  def next_value(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, tf.Tensor]:
     """`Q̄(s', a') - α_e log π(a'|s') - [value_penalty] α D(s')`."""
     pi = self.pi(batch.s2)
-    a2, log_pi = pi.sample(rng)
-    v = self.target_q(batch.s2, a2) - self.alpha_entropy * log_pi
+    a2, log_pi = pi.sample(draws)
+    target_q = self.target_q(batch.s2, a2)
+    v = target_q - self.alpha_entropy * log_pi
     if self.value_penalty:
-      v -= self.alpha * self.divergence(batch.s2, pi, batch.a2, rng)
-    return v
+      v -= self.alpha * self.divergence(batch.s2, pi, batch.a2, draws)
+    return v, target_q
 
-  def p_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def p_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[α_e log π(a|s) + α D(s) - 1{step > warm_start} Q(s, a)]`."""
     pi = self.pi(batch.s1)
-    a, log_pi = pi.sample(rng)
-    d = self.divergence(batch.s1, pi, batch.a1, rng)
-    warm = tf.cast(self.global_step > self.warm_start, tf.float32)
+    a, log_pi = pi.sample(draws)
+    div = self.divergence(batch.s1, pi, batch.a1, draws)
+    warm = tf.cast(tf.cast(self.global_step, tf.int64) > self.warm_start, tf.float32)
     q = self.frozen_q(batch.s1, a)
-    loss = tf.reduce_mean(self.alpha_entropy * log_pi + self.alpha * d - warm * q)
+    loss = tf.reduce_mean(self.alpha_entropy * log_pi + self.alpha * div - warm * q)
     return loss, {
-      'div_mean': tf.reduce_mean(d),
-      'div_std': tf.math.reduce_std(d),
+      'div_mean': tf.reduce_mean(div),
+      'div_std': tf.math.reduce_std(div),
       'alpha': self.alpha,
       'alpha_entropy': self.alpha_entropy,
     }
 
-  def a_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def a_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[-α (D(s) - target_divergence)]`."""
-    d = self.divergence(batch.s1, self.pi(batch.s1), batch.a1, rng)
-    return -self.alpha * (tf.reduce_mean(d) - self.target_divergence), {'alpha': self.alpha}
+    div = self.divergence(batch.s1, self.pi(batch.s1), batch.a1, draws)
+    return -self.alpha * (tf.reduce_mean(div) - self.target_divergence), {'alpha': self.alpha}
 
-  def ae_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def ae_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[-α_e (log π(a|s) + H)]`."""
-    return -self.alpha_entropy * self.entropy_gap(batch, rng), {'alpha_entropy': self.alpha_entropy}
+    loss = -self.alpha_entropy * self.entropy_gap(batch, draws)
+    return loss, {'alpha_entropy': self.alpha_entropy}
 
-  def policies(self) -> Dict[str, Policy]:
+  def policies(self) -> dict[str, Policy]:
     specs = self.observation_spec, self.action_spec
     return {**super().policies(), 'max_q': MaxQPolicy(*specs, self.pi, self.q_nets[0])}
+
+  def remarks(self, total_train_steps: int) -> list[str]:
+    if self.warm_start < total_train_steps:
+      return []
+    return [
+      f'warm_start is {self.warm_start}, and the run ends at step {total_train_steps}: its policy '
+      'never learns from Q'
+    ]

@@ -1,12 +1,12 @@
 """Soft actor-critic (Haarnoja et al., arXiv 1812.05905), which BRAC is built upon."""
 
-from typing import List, Optional, Tuple
+from typing import Optional
 
 import gin
 import tensorflow as tf
 
-from brac.agents import agent
 from brac.agents.actor_critic import ActorCritic
+from brac.agents.loop import Info, Update
 from brac.dataset import Batch
 from brac.rng import Rng
 
@@ -26,19 +26,13 @@ class Agent(ActorCritic):
 
   OPTIMIZERS = ('q', 'policy', 'temperature')
 
-  def __init__(
-    self,
-    *,
-    target_entropy: Optional[float] = None,
-    ensemble_q_lambda: float = 1.0,
-    **common,
-  ):
-    super().__init__(ensemble_q_lambda=ensemble_q_lambda, **common)
+  def __init__(self, *, target_entropy: Optional[float] = None, **common):
+    super().__init__(**common)
     self.pi = self.make_actor(target_entropy)
     self.log_temperature = tf.Variable(0.0)
     self.saved._log_alpha = self.log_temperature
 
-  def make_updates(self) -> List[agent.Update]:
+  def make_updates(self) -> list[Update]:
     return [
       self.update('q', self.q_loss, 'q', *self.q_nets),
       self.update('p', self.p_loss, 'policy', self.pi),
@@ -50,16 +44,17 @@ class Agent(ActorCritic):
     """τ."""
     return tf.exp(self.log_temperature)
 
-  def next_value(self, batch: Batch, rng: Rng) -> tf.Tensor:
+  def next_value(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, tf.Tensor]:
     """`Q̄(s', a') - τ log π(a'|s')`."""
-    a2, log_pi = self.pi(batch.s2).sample(rng)
-    return self.target_q(batch.s2, a2) - self.temperature * log_pi
+    a2, log_pi = self.pi(batch.s2).sample(draws)
+    target_q = self.target_q(batch.s2, a2)
+    return target_q - self.temperature * log_pi, target_q
 
-  def p_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def p_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[τ log π(a|s) - Q(s, a)]`."""
-    a, log_pi = self.pi(batch.s1).sample(rng)
+    a, log_pi = self.pi(batch.s1).sample(draws)
     return tf.reduce_mean(self.temperature * log_pi - self.frozen_q(batch.s1, a)), {}
 
-  def a_loss(self, batch: Batch, rng: Rng) -> Tuple[tf.Tensor, agent.Info]:
+  def a_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[-τ (log π(a|s) + H)]`."""
-    return -self.temperature * self.entropy_gap(batch, rng), {'alpha': self.temperature}
+    return -self.temperature * self.entropy_gap(batch, draws), {'alpha': self.temperature}

@@ -89,7 +89,7 @@ def check_environments() -> None:
   from brac import environments
 
   for env_name in FLAGS.env_names:
-    environments.make_batch(env_name, 1, seed=0)
+    environments.described(env_name)
 
 
 def at_a_time() -> Optional[int]:

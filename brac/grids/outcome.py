@@ -61,7 +61,7 @@ def readable(search: Search) -> list[list[str]]:
 
 def protocol(search: Search) -> str:
   """How the trials were compared, in a sentence or two."""
-  schedule, policy = search.schedule, search.space.policy
+  schedule, policy = search.schedule, search.judged_by()
   *rungs, total = schedule.rungs()
   at = f' Compared at step {", ".join(map(str, rungs))}, where one in {schedule.reduction} goes on;'
   return (
@@ -122,7 +122,7 @@ def draw(search: Search, path: str) -> None:
     ax.grid(alpha=0.25)
     ax.tick_params(labelsize=8)
   axes[0].set_ylabel(
-    f'return of {search.space.policy},\nmean of the last {search.schedule.last} evaluations',
+    f'return of {search.judged_by()},\nmean of the last {search.schedule.last} evaluations',
     fontsize=9,
   )
   figure.suptitle(plain(f'{search.name}; open points were stopped there'), fontsize=10)

@@ -13,6 +13,7 @@ from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 from brac.grids import presets
 from brac.grids.jobs import Job
+from brac.hyperparameters import same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +38,15 @@ class Plan:
     finished: the folders of trainings that need no job.
   """
 
-  def __init__(self, grid: Grid, own_clones: bool, tuned: bool = False):
+  def __init__(self, grid: Grid, names: Sequence[str] = (), tuned: bool = False):
     """Plans nothing yet.
 
     Args:
       grid: what all trainings have in common.
-      own_clones: whether each training that needs a clone has one of its own seed.
+      names: the presets of the grid: where a clone is one of them, each training has its seed's.
       tuned: whether presets that are tuned for an environment take the place of the plain ones.
     """
-    self._grid, self._own_clones, self._tuned = grid, own_clones, tuned
+    self._grid, self._names, self._tuned = grid, names, tuned
     self.jobs: dict[str, Job] = {}
     self.finished: set[str] = set()
     self._untold: set[str] = set()
@@ -125,20 +126,23 @@ class Plan:
     Raises:
       UserError: it is finished, but gone.
     """
-    if self.preset(preset, env_name).agent_name != 'brac_primal':
+    from brac import agents
+
+    clone = agents.load(self.preset(preset, env_name).agent_name).CLONE
+    if not clone:
       return None
     data = self._data(env_name, data_name)
-    clone_seed = self._clone_to_train(data, seed)
-    if self._own_clones:
-      job = self.training(env_name, data_name, 'bc', seed)
+    clone_seed = self._clone_to_train(clone.agent, data, seed)
+    if clone.agent in self._names:
+      job = self.training(env_name, data_name, clone.agent, seed)
     elif clone_seed is not None:
-      job = self.training(env_name, data_name, 'bc', clone_seed)
+      job = self.training(env_name, data_name, clone.agent, clone_seed)
     else:
       return None
     if clone_seed is not None and not job:
       raise UserError(
-        f'{env_name} {data_name} {preset} {seed} needs a clone: bc is finished there, but its '
-        'agent_behavior is gone; remove the folder of that run, and it is trained again'
+        f'{env_name} {data_name} {preset} {seed} needs a clone: {clone.agent} is finished there, '
+        'but its agent_behavior is gone; remove the folder of that run, and it is trained again'
       )
     return job
 
@@ -187,7 +191,7 @@ class Plan:
       self.jobs[name] = Job(name, command, log, tuple(filter(None, needs)), folder, is_done)
     return name
 
-  def _clone_to_train(self, data: str, seed: int) -> Optional[int]:
+  def _clone_to_train(self, agent: str, data: str, seed: int) -> Optional[int]:
     """The seed of the clone that has to be trained for a run; None where there is one to take.
 
     That is the one which train_offline will take: half trained, it does not do. One that tells
@@ -195,7 +199,7 @@ class Plan:
     """
     from brac import checkpoints, clones
 
-    for path in clones.places(self._grid.root_dir, data, '0', seed):
+    for path in clones.places(agent, self._grid.root_dir, data, '0', seed):
       if checkpoints.exists(path):
         folder = os.path.dirname(path)
         return int(os.path.basename(folder)) if results.is_half_trained(folder) else None
@@ -215,30 +219,32 @@ class Plan:
     from brac import runs
 
     self.finished.add(folder)
-    version = self._check_settings(folder, preset.settings)
+    version = self._check_settings(folder, preset)
     if version is None:
       self._untold.add(folder)
     elif version != runs.version():
       self._older.add(folder)
 
-  def _check_settings(self, folder: str, wanted: dict[str, object]) -> Optional[str]:
+  def _check_settings(self, folder: str, preset: presets.Preset) -> Optional[str]:
     """The version of the code that trained a finished run; None where it tells no settings.
 
     Raises:
       UserError: they are others.
     """
-    from brac import checkpoints, runs
+    from brac import agents, checkpoints, runs
 
     path = os.path.join(folder, 'agent')
+    clone = agents.load(preset.agent_name).CLONE
     then = runs.kept_settings(path) if checkpoints.exists(path) else results.read_settings(folder)
     changes = []
-    for name, value in {**wanted, '--n_eval_episodes': self._grid.n_eval_episodes}.items():
+    for name, value in {**preset.settings, '--n_eval_episodes': self._grid.n_eval_episodes}.items():
       try:
         was = ast.literal_eval(then[name])
       except (KeyError, ValueError, SyntaxError):  # nothing depends on it, or it names a function
         continue
-      # The clone is None here, and the one that it stood for there.
-      if was != value and not name.endswith('.behavior_ckpt_file'):
+      if clone and name.endswith(f'.{clone.parameter}'):  # None, and the clone it stood for
+        continue
+      if not same(was, value):
         changes.append(f'{name} was {was!r}, is {value!r}')
     if changes:
       raise UserError(

@@ -63,11 +63,7 @@ def load(path: str, gin_bindings: Sequence[str]) -> Preset:
     UserError: gin does not understand it, or it binds no agent's name and would train
       --agent_name's in that one's folder.
   """
-  import gin
-
-  gin.clear_config()
-  gin_config.parse([path], gin_bindings)
-  agent_name = gin_config.preset.get('agent_name')
-  if agent_name is None:
+  preset = gin_config.parse([path], gin_bindings)
+  if preset.agent_name is None:
     raise UserError(f'{path} binds no train_eval_offline.agent_name')
-  return Preset(path, agent_name, gin_config.bound())
+  return Preset(path, preset.agent_name, preset.bound)

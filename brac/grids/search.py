@@ -19,7 +19,7 @@ from typing import IO, Callable, NamedTuple, Optional
 
 from absl import logging
 
-from brac import files
+from brac import files, results
 from brac.errors import InUse, UserError
 from brac.grids.jobs import Backend, Job, Started, is_in_use, stop_all, try_lock
 from brac.grids.space import Curve, Point, Space, read_curve
@@ -123,6 +123,11 @@ class Search:
   def run_folder(self, point: Point) -> str:
     return os.path.join(self.folder, point.name, str(self.seed))
 
+  def judged_by(self) -> str:
+    """The evaluated policy that the trials are compared by."""
+    told = map(results.read_about, map(self.run_folder, self._points))
+    return self.space.policy or next((about.judged_by for about in told if about), 'main')
+
   def standings(self) -> list[Standing]:
     """How far all points have come, as their folders tell it now."""
     found = []
@@ -219,7 +224,9 @@ class Search:
   def _create(self, path: str, lock):
     library, schedule = optuna(), self.schedule
     backend = library.storages.journal.JournalFileBackend(path, lock_obj=lock)
-    tried = f'{", ".join(self.space.values)} by the last {schedule.last} of {self.space.policy}'
+    tried = (
+      f'{", ".join(self.space.values)} by the last {schedule.last} of {self.space.policy or "it"}'
+    )
     n_coarse = sum(point.is_coarse for point in self._points)
     return library.create_study(
       storage=library.storages.JournalStorage(backend),
@@ -383,5 +390,5 @@ def say_end(trial: Trial) -> None:
   name, fault = trial.point.name, search.faults.get(trial.point.name)
   curve = read_curve(search.run_folder(trial.point), search.space.policy)
   at = f'step {curve.steps[-1]}' if curve.steps else 'no evaluation'
-  return_ = f', {search.space.policy} {curve.mean(search.schedule.last):.0f}' if curve.steps else ''
+  return_ = f', return {curve.mean(search.schedule.last):.0f}' if curve.steps else ''
   print(f'{search.name} {name}: {at}{return_}{": failed: " + fault if fault else ""}', flush=True)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from brac import files
 from brac.errors import UserError
@@ -15,7 +15,9 @@ _EPISODES, _SEED = 20, 0
 _ABOUT = (
   f'Returns are the mean and the standard deviation (of the population) over {_EPISODES} episodes, '
   f'evaluation seed {_SEED}: of the mode of the policy, as evaluations are, and of samples of it, '
-  'as data are collected. `python -m brac.manifest` checks all of this.'
+  'as data are collected. `python -m brac.manifest` checks all of this. The origin of a clone is '
+  'the fingerprint of the data that it was cloned from, and the mean of its log b(a|s) on them; '
+  'where there is no fingerprint, on 20,000 transitions that were collected in the same way.'
 )
 # What the published files hold; the optimisers and the seed of a run are not among it.
 _KEPT = {
@@ -32,6 +34,7 @@ class Entry(NamedTuple):
   seed: int
   returns: dict[str, dict[str, float]]  # 'mode' and 'sample', each with a 'mean' and a 'std'
   sha256: dict[str, str]  # by the name of the file in the policy's folder
+  origin: Optional[dict[str, object]] = None  # of a clone: see `clones.Origin`
 
 
 def read(root: str) -> dict[str, Entry]:
@@ -57,7 +60,10 @@ def read(root: str) -> dict[str, Entry]:
 
 def write(root: str, entries: dict[str, Entry]) -> None:
   path = os.path.join(root, MANIFEST)
-  policies = {place: entries[place]._asdict() for place in sorted(entries)}
+  policies = {
+    place: {k: v for k, v in entries[place]._asdict().items() if v is not None}
+    for place in sorted(entries)
+  }
   files.write_text(path, json.dumps({'about': _ABOUT, 'policies': policies}, indent=2) + '\n')
 
 
@@ -98,7 +104,7 @@ def measure(path: str, env_name: str) -> dict[str, dict[str, float]]:
   from brac.networks import Box
   from brac.rollouts import Evaluator
 
-  env = environments.make_batch(env_name, 1, _SEED)
+  env = environments.described(env_name)
   specs = env.observation_spec, env.action_spec
   actor = policy_loader.load_actor(path, specs[0].shape[0], Box.of(specs[1]), 'policy')
   measured = {}
@@ -183,12 +189,12 @@ def place_of(source: str, root: str) -> str:
   parts = source.split(os.sep)
   if parts[-1] == 'agent_partial_target' and len(parts) > 3:
     return os.path.join(parts[-4], parts[-1])  # {ENV}/{AGENT}/{SUB_DIR}/agent_partial_target
-  if parts[-1] == 'agent_behavior' and len(parts) > 6 and parts[-4] == 'bc':
+  if parts[-1] == 'agent_behavior' and len(parts) > 6:
     env_name, data_name, n_train, agent, _, seed, name = parts[-7:]
     return os.path.join(env_name, data_name, n_train, agent, '0', seed, name)
   raise UserError(
     f'--ship {source}: neither {{ENV}}/{{AGENT}}/{{SUB_DIR}}/agent_partial_target nor '
-    '{ENV}/{DATA_NAME}/n{N_TRAIN}/bc/{SUB_DIR}/{SEED}/agent_behavior'
+    '{ENV}/{DATA_NAME}/n{N_TRAIN}/{AGENT}/{SUB_DIR}/{SEED}/agent_behavior'
   )
 
 
@@ -198,7 +204,7 @@ def ship(source: str, root: str, command: str, commit: str) -> None:
   Raises:
     UserError: it is there already, does not load, or was not made as the command says.
   """
-  from brac import checkpoints
+  from brac import checkpoints, clones
 
   entries, place = read(root), place_of(source, root)
   path, name = os.path.join(root, place), os.path.basename(place)
@@ -230,7 +236,8 @@ def ship(source: str, root: str, command: str, commit: str) -> None:
     if is_results or re.fullmatch(re.escape(name) + r'\.(index|data-\d{5}-of-\d{5})', file):
       names.append(file)
   sha256 = {file: _sha256(os.path.join(folder, file)) for file in names}
-  write(root, {**entries, place: Entry(command, commit, seed, returns, sha256)})
+  origin = clones.origin(source)._asdict() if name == 'agent_behavior' else None
+  write(root, {**entries, place: Entry(command, commit, seed, returns, sha256, origin)})
   print(f'{path}: {_returns(returns)}')
 
 

@@ -18,7 +18,8 @@ class Space(NamedTuple):
 
   Attributes:
     path: its file.
-    policy: the evaluated policy that the preset is judged by.
+    policy: the evaluated policy that trials are compared by; '': the one that the runs say they are
+      judged by, `main` for those that say nothing.
     values: those of each gin macro, in their order.
   """
 
@@ -72,7 +73,7 @@ class Point(NamedTuple):
 
 
 def read(path: str) -> Space:
-  """Reads a grid: {"policy": "main", "values": {"ALPHA": [0.1, ...], ...}}.
+  """Reads a grid: {"values": {"ALPHA": [0.1, ...], ...}}, and "policy" where that is to be said.
 
   Raises:
     UserError: it is none.
@@ -84,10 +85,10 @@ def read(path: str) -> Space:
     raise UserError(f'grid {path}: {error.strerror}') from None
   except ValueError as error:
     raise UserError(f'grid {path} is no JSON: {error}') from None
-  reads = 'reads {"policy": "main", "values": {"ALPHA": [0.1, 1.0], ...}}'
+  reads = 'reads {"values": {"ALPHA": [0.1, 1.0], ...}}, and may have "policy": "max_q"'
   if not isinstance(content, dict) or not content.keys() <= {'about', 'policy', 'values'}:
     raise UserError(f'grid {path} {reads}')
-  policy, values = content.get('policy', 'main'), content.get('values')
+  policy, values = content.get('policy', ''), content.get('values')
   if not isinstance(policy, str) or not isinstance(values, dict) or not values:
     raise UserError(f'grid {path} {reads}')
   for macro, numbers in values.items():
@@ -130,6 +131,10 @@ class Curve(NamedTuple):
 def read_curve(folder: str, policy: str) -> Curve:
   """The evaluations that a run's folder tells; none where it tells none.
 
+  Args:
+    folder: the run's.
+    policy: of which; '': of the one that the run is judged by.
+
   Raises:
     UserError: the run evaluates no such policy.
   """
@@ -137,6 +142,8 @@ def read_curve(folder: str, policy: str) -> Curve:
     steps, returns = results.read_results(os.path.join(folder, results.RESULTS))
   except ValueError:  # none yet, or damaged: the run says so when it goes on
     return Curve()
+  about = results.read_about(folder)
+  policy = policy or (about.judged_by if about else 'main')
   if policy not in returns:
     raise UserError(f'{folder}: its policies are {", ".join(returns)}; there is no {policy!r}')
   return Curve(steps, returns[policy])

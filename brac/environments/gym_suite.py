@@ -1,0 +1,81 @@
+"""The suite of all environments that gym 0.23 knows."""
+
+import copy
+import importlib
+import inspect
+from collections.abc import Sequence
+
+import gym
+
+from brac.environments.batch import GOES_ON, TERMINAL, TIME_LIMIT, BatchEnvironment
+from brac.environments.loop import LoopBatch, layers
+from brac.errors import blaming
+
+# Packages that gym's environments need and gym does not install, by where the environments live.
+_NEEDED_PACKAGES = {'gym.envs.mujoco': 'mujoco_py', 'gym.envs.box2d': 'Box2D'}
+
+
+def ids() -> list[str]:
+  """All ids that gym knows by now."""
+  return list(gym.envs.registry.env_specs)
+
+
+def knows(env_name: str) -> bool:
+  """Whether gym knows an id; `module:id` imports the module, which may register it."""
+  module, colon, _ = env_name.partition(':')
+  if colon:  # gym imports it too, but says less where it fails
+    with blaming(f'unknown environment {env_name!r}'):
+      importlib.import_module(module)
+  try:
+    gym.spec(env_name)
+  except gym.error.Error:
+    return False
+  return True
+
+
+def make(env_name: str, seeds: Sequence[int], **changes) -> BatchEnvironment:
+  """Makes a batch of an environment, a seed for each row; `changes` are of gym's spec of it."""
+  spec = copy.copy(gym.spec(env_name))
+  for name, value in changes.items():
+    setattr(spec, name, value)
+  return GymBatch(spec, seeds)
+
+
+class GymBatch(LoopBatch):
+  """A batch of any gym environment whose spaces are flat boxes, in a Python loop."""
+
+  def __init__(self, spec: gym.envs.registration.EnvSpec, seeds: Sequence[int]):
+    spec, limit = copy.copy(spec), spec.max_episode_steps
+    # gym's own TimeLimit would end an episode as a terminal state does.
+    spec.max_episode_steps = None
+
+    def make():
+      for module, package in _NEEDED_PACKAGES.items():
+        if str(spec.entry_point).startswith(module):
+          importlib.import_module(package)
+      return spec.make()
+
+    super().__init__(spec.id, seeds, make, limit)
+
+  def _start(self, env, seed):
+    if seed is None:
+      return env.reset()
+    base = env.unwrapped
+    if 'seed' not in inspect.signature(base.reset).parameters:  # as before gym 0.22
+      env.seed(seed)
+      return env.reset()
+    if all(_hands_on_seed(layer) for layer in layers(env) if layer is not base):
+      return env.reset(seed=seed)
+    base.reset(seed=seed)
+    return env.reset()
+
+  def _advance(self, env, action):
+    observation, reward, done, info = env.step(action)
+    # An environment that counts for itself says so as gym's wrapper does.
+    end = TIME_LIMIT if info.get('TimeLimit.truncated', False) else TERMINAL
+    return observation, reward, end if done else GOES_ON
+
+
+def _hands_on_seed(wrapper: gym.Wrapper) -> bool:
+  parameters = inspect.signature(wrapper.reset).parameters.values()
+  return any(p.name == 'seed' or p.kind is p.VAR_KEYWORD for p in parameters)

@@ -1,0 +1,239 @@
+"""Batches of environments written in Python, stepped one after another.
+
+A suite says how one environment is made, reset and stepped; how they are seeded, saved, checked and
+closed is the same for all suites and stands here.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Optional
+
+import numpy as np
+from absl import logging
+
+from brac.environments.batch import BatchEnvironment, float32_inside
+from brac.environments.generators import GlobalGenerators
+from brac.errors import UserError, blaming, first_line
+
+_SPACES = 'observation_space', 'action_space'
+
+
+@dataclasses.dataclass
+class _Episode:
+  """How the episode under way came about: enough to do it again, and to know whether it is it."""
+
+  seed: Optional[int]  # that was given to its reset, or else
+  generators: Any  # those of the environment, before the reset
+  global_states: Any
+  actions: list[list[float]] = dataclasses.field(default_factory=list)
+  checksum: int = 0  # of the observations since
+
+  def saw(self, observation: np.ndarray) -> None:
+    self.checksum = zlib.crc32(np.ascontiguousarray(observation), self.checksum)
+
+
+class LoopBatch(BatchEnvironment):
+  """A batch of environments whose spaces are flat boxes, in a Python loop.
+
+  A suite's subclass says `_start` and `_advance`. Environments are taken for ones with `close`,
+  `unwrapped`, and where they are wrappers `env`, and with spaces like gym's.
+  """
+
+  def __init__(
+    self,
+    env_name: str,
+    seeds: Sequence[int],
+    make: Callable[[], Any],
+    max_episode_steps: Optional[int],
+  ):
+    """Takes a function that makes one environment, without a time limit that ends its episodes."""
+    self._global = GlobalGenerators(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+    self._envs = []
+    # Also where the batch is forgotten, an error ends its use, or the program ends.
+    self._finalizer = weakref.finalize(self, _close, env_name, self._envs, self._global)
+    with blaming(f'{env_name} cannot be made here'):
+      self._global.take()
+      for _ in seeds:
+        self._envs.append(make())
+        _own_spaces(self._envs[-1])
+    env = self._envs[0]
+    _check_boxes(env_name, env.observation_space, env.action_space)
+    super().__init__(env_name, seeds, env.observation_space, env.action_space, max_episode_steps)
+    takes_float32 = np.can_cast(np.float32, env.action_space.dtype)
+    self._action_dtype = np.float32 if takes_float32 else env.action_space.dtype
+    # A row's seed serves its first reset; its generators live on from there.
+    self._seeds: list[Optional[int]] = list(seeds)
+    # An EzPickle pickles how it was made and not how it is. To save such a row is to note the
+    # random state before its reset and the actions since, to restore it is to do the same again.
+    self._replays = hasattr(env.unwrapped, '_ezpickle_args')
+    self._episodes: list[Optional[_Episode]] = [None] * self.n
+
+  # What a suite says.
+
+  def _start(self, env: Any, seed: Optional[int]) -> np.ndarray:
+    """Resets an environment, with a seed where one is given; returns the observation."""
+    raise NotImplementedError
+
+  def _advance(self, env: Any, action: np.ndarray) -> tuple[np.ndarray, float, np.int8]:
+    """Steps an environment; returns the observation, the reward, and how the episode goes on."""
+    raise NotImplementedError
+
+  # What every suite does alike.
+
+  def close(self):
+    self._finalizer()
+
+  def _reset(self, rows):
+    self._global.take()
+    with blaming(f'{self._env_name} cannot be reset'):
+      return self._checked([self._reset_row(row) for row in rows])
+
+  def _reset_row(self, row: int) -> np.ndarray:
+    env, seed = self._envs[row], self._seeds[row]
+    if self._replays:
+      generators = copy.deepcopy(_generators(env)) if seed is None else None
+      self._episodes[row] = _Episode(seed, generators, self._global.states)
+    if seed is not None:
+      _seed_spaces(env, seed)
+      self._seeds[row] = None
+    observation = self._start(env, seed)
+    if self._replays:
+      self._episodes[row].saw(observation)
+    return observation
+
+  def _step(self, actions, rows):
+    self._global.take()
+    observations, rewards, ends = [], [], []
+    with blaming(f'{self._env_name} cannot be stepped'):
+      for row, action in zip(rows, actions.astype(self._action_dtype)):
+        observation, reward, end = self._step_row(row, action)
+        observations.append(observation)
+        rewards.append(float(reward))
+        ends.append(end)
+      return self._checked(observations), _finite(rewards, 'a reward'), np.array(ends)
+
+  def _step_row(self, row: int, action: np.ndarray) -> tuple[np.ndarray, float, np.int8]:
+    if not self._replays:
+      return self._advance(self._envs[row], action)
+    self._episodes[row].actions.append(action.tolist())  # before a step that may change it
+    observation, reward, end = self._advance(self._envs[row], action)
+    self._episodes[row].saw(observation)
+    return observation, reward, end
+
+  def _checked(self, observations: Sequence[np.ndarray]) -> np.ndarray:
+    stacked = np.stack(observations)
+    if stacked.shape[1:] != self.observation_spec.shape:
+      shapes = f'{list(stacked.shape[1:])}, not {list(self.observation_spec.shape)}'
+      raise ValueError(f'it gave observations of shape {shapes}')
+    return _finite(stacked, 'an observation')
+
+  def _reseed(self, row, seed):
+    self._seeds[row], self._episodes[row] = seed, None
+
+  def _get_rows(self):
+    rows = self._episodes if self._replays else self._envs
+    return self._seeds, self._global.states, rows
+
+  def _set_rows(self, rows):
+    self._seeds, global_states, saved = rows
+    self._global.take()
+    lost = []
+    if self._replays:
+      lost = [row for row, episode in enumerate(saved) if episode and not self._redo(row, episode)]
+    else:
+      _close(self._env_name, self._envs, self._global)
+      self._envs[:] = saved
+      self._global.take()
+    self._global.states = global_states
+    return lost
+
+  def _redo(self, row: int, episode: _Episode) -> bool:
+    """Does an episode again, as far as it came; returns whether it came out the same."""
+    self._seeds[row] = episode.seed
+    self._global.states = episode.global_states
+    try:
+      if episode.seed is None:
+        _set_generators(self._envs[row], episode.generators)
+      self._reset_row(row)
+      for action in episode.actions:
+        self._step_row(row, np.array(action, self._action_dtype))
+    except (Exception, SystemExit):  # as a generator of its own, which is not there yet, would do
+      return False
+    return self._episodes[row].checksum == episode.checksum
+
+
+def layers(env: Any) -> Iterator[Any]:
+  """An environment's wrappers, from the outermost to what they wrap."""
+  yield env
+  while env is not env.unwrapped:
+    env = env.env
+    yield env
+
+
+def _own_spaces(env: Any) -> None:
+  """Gives an environment spaces of its own, and so generators, where it shares them with others."""
+  for name in _SPACES:
+    with contextlib.suppress(AttributeError):  # it has none, or none that can be set
+      setattr(env.unwrapped, name, copy.deepcopy(getattr(env.unwrapped, name)))
+
+
+def _spaces(env: Any) -> list[Any]:
+  """The spaces of an environment and its wrappers, each once; a reset may sample from them."""
+  spaces = [getattr(layer, name, None) for layer in layers(env) for name in _SPACES]
+  return list({id(space): space for space in spaces if space is not None}.values())
+
+
+def _seed_spaces(env: Any, seed: int) -> None:
+  for i, space in enumerate(_spaces(env)):
+    space.seed(int(np.random.SeedSequence((seed, i)).generate_state(1)[0]))
+
+
+def _generators(env: Any) -> tuple[Any, list[Any]]:
+  return getattr(env.unwrapped, 'np_random', None), _spaces(env)
+
+
+def _set_generators(env: Any, generators: tuple[Any, list[Any]]) -> None:
+  np_random, spaces = generators
+  if np_random is not None:
+    env.unwrapped.np_random = np_random
+  for space, kept in zip(_spaces(env), spaces):
+    vars(space).update(vars(kept))
+
+
+def _close(env_name: str, envs: list[Any], generators: GlobalGenerators) -> None:
+  for env in envs:
+    try:
+      env.close()
+    except Exception as error:
+      logging.warning('%s cannot be closed: %s', env_name, first_line(error))
+  envs.clear()
+  generators.give_back()
+
+
+def _finite(values: Sequence, what: str) -> np.ndarray:
+  """The values as float32, in which datasets have them; raises where one is not finite there."""
+  with np.errstate(over='ignore'):
+    values = np.asarray(values).astype(np.float32)
+  if not np.isfinite(values).all():
+    raise ValueError(f'it gave {what} that is not finite')
+  return values
+
+
+def _check_boxes(env_name: str, observations: Any, actions: Any) -> None:
+  if not _is_flat_box(observations):
+    raise UserError(f'{env_name} observes a {observations}; needed is a flat Box, of one dimension')
+  bounded = _is_flat_box(actions) and actions.dtype.kind == 'f' and actions.is_bounded()
+  if bounded and actions.shape[0]:
+    actions = float32_inside(actions)
+  if not bounded or not actions.shape[0] or not (actions.low < actions.high).all():
+    raise UserError(
+      f'{env_name} acts in a {actions}; needed is a flat Box of floats with bounds, low below high'
+    )
+
+
+def _is_flat_box(space: Any) -> bool:
+  return type(space).__name__ == 'Box' and len(space.shape) == 1  # of whichever library

@@ -1,0 +1,44 @@
+"""Pictures of a simulation, on machines with a screen and without."""
+
+import copy
+import ctypes.util
+import importlib
+import os
+
+import mujoco
+import numpy as np
+
+from brac.errors import blaming
+
+
+class Camera:
+  """Takes pictures of one model from the camera that its file calls `track`."""
+
+  def __init__(self, model: mujoco.MjModel, width: int, height: int):
+    """Takes the pictures' size in pixels.
+
+    Raises:
+      UserError: nothing here can draw.
+    """
+    if not os.environ.get('DISPLAY') and 'MUJOCO_GL' not in os.environ:
+      os.environ['MUJOCO_GL'] = 'egl' if ctypes.util.find_library('EGL') else 'osmesa'
+    self.size = width, height
+    self._model = copy.copy(model)
+    self._model.vis.global_.offwidth, self._model.vis.global_.offheight = self.size
+    with blaming(
+      'no picture can be drawn here; it takes libEGL, or libOSMesa and MUJOCO_GL=osmesa'
+    ):
+      importlib.reload(mujoco.gl_context)  # which looked at MUJOCO_GL when it was imported
+      self._renderer = mujoco.Renderer(self._model, height, width)
+
+  def take(self, data: mujoco.MjData) -> np.ndarray:
+    """A picture `[height, width, 3]` uint8 of a state."""
+    data = copy.copy(data)  # whose positions of bodies may be of a step before
+    mujoco.mj_kinematics(self._model, data)
+    mujoco.mj_comPos(self._model, data)
+    mujoco.mj_camlight(self._model, data)
+    self._renderer.update_scene(data, 'track')
+    return self._renderer.render()
+
+  def close(self) -> None:
+    self._renderer.close()

@@ -1,0 +1,37 @@
+"""What gin was asked for by an experiment: its operative configuration."""
+
+import functools
+from collections.abc import Callable
+
+import gin
+from absl import logging
+
+
+def experiment(function: Callable) -> Callable:
+  """Decorates a configurable that is a whole run: what another was asked for before is forgotten.
+
+  So the settings that are written down of a run are its own, also of the second in one process.
+  """
+
+  @functools.wraps(function)
+  def alone(*args, **kwargs):
+    with gin.config._OPERATIVE_CONFIG_LOCK:
+      gin.config._OPERATIVE_CONFIG.clear()
+    return function(*args, **kwargs)
+
+  return alone
+
+
+def warn_of_unused() -> None:
+  """Warns of what is bound and was not asked for: of a file that serves several runs, or mistaken.
+
+  To be called when all functions have been called, or compiled, that a run calls.
+  """
+  asked = [(f'{scope}/', selector) for scope, selector in gin.config._OPERATIVE_CONFIG]
+  for (scope, selector), bindings in gin.config._CONFIG.items():
+    within = f'{scope}/' if scope else ''  # a scope counts in those that are opened in it
+    if selector == 'gin.macro' or any(s == selector and of.startswith(within) for of, s in asked):
+      continue
+    place = within + gin.config._REGISTRY.minimal_selector(selector)
+    for name in bindings:
+      logging.warning('gin: %s.%s is bound, but nothing in this run uses it', place, name)

@@ -1,0 +1,89 @@
+"""TF-Agents, where it is installed: the one module that knows whether it is.
+
+With it, policies are `TFPolicy`s, which its drivers and its `PolicySaver` take. Without it the same
+names mean the same to the rest of this package, and need TensorFlow alone.
+"""
+
+import os
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+# TF-Agents' class of that name is this one.
+from tensorflow.python.framework.tensor_spec import BoundedTensorSpec as BoundedTensorSpec
+
+try:
+  import tensorflow_probability as tfp
+  from tf_agents.policies.policy_saver import POLICY_SPECS_PBTXT
+  from tf_agents.policies.tf_policy import TFPolicy
+  from tf_agents.specs import tensor_spec
+  from tf_agents.trajectories.policy_step import PolicyStep
+  from tf_agents.trajectories.time_step import TimeStep, time_step_spec
+
+  INSTALLED = True
+except Exception as error:  # an installation that does not fit TensorFlow may raise anything
+  INSTALLED = False
+  if getattr(error, 'name', None) not in ('tf_agents', 'tensorflow_probability'):
+    logging.warning('TF-Agents is there, but does not work: %s', str(error).split('\n')[0])
+
+  class TimeStep(NamedTuple):
+    """What a policy is told of an environment: tensors `[B, ...]`, or their specs."""
+
+    step_type: Any
+    reward: Any
+    discount: Any
+    observation: Any
+
+  class PolicyStep(NamedTuple):
+    """What a policy answers."""
+
+    action: Any
+    state: Any = ()
+    info: Any = ()
+
+  def time_step_spec(observation_spec: tf.TensorSpec) -> TimeStep:
+    """The specs of a time step of one environment."""
+    return TimeStep(
+      tf.TensorSpec([], tf.int32, 'step_type'),
+      tf.TensorSpec([], tf.float32, 'reward'),
+      BoundedTensorSpec([], tf.float32, 0.0, 1.0, 'discount'),
+      observation_spec,
+    )
+
+  class TFPolicy(tf.Module):
+    """What this package needs of TF-Agents' class; `_action` is what a policy says."""
+
+    def __init__(self, time_step_spec: TimeStep, action_spec: BoundedTensorSpec, name: str):
+      super().__init__(name)
+      self.time_step_spec, self.action_spec = time_step_spec, action_spec
+
+    def action(self, time_step: TimeStep, policy_state: Any = (), seed: Any = None) -> PolicyStep:
+      """The actions at a batch of time steps."""
+      return self._action(time_step, policy_state, seed)
+
+    def variables(self) -> tuple:
+      """The variables that the policy depends on."""
+      return super().variables
+
+
+def deterministic(action: tf.Tensor) -> Any:
+  """The distribution, of TensorFlow Probability, of an action that is certain."""
+  return tfp.distributions.Deterministic(action)
+
+
+def tanh_normal(mean: tf.Tensor, std: tf.Tensor, mags: Any, means: Any) -> Any:
+  """The distribution, of TensorFlow Probability, of `mags tanh(mean + std ε) + means`."""
+  normal = tfp.distributions.MultivariateNormalDiag(mean, std)
+  squash = [tfp.bijectors.Shift(means), tfp.bijectors.Scale(mags), tfp.bijectors.Tanh()]
+  return tfp.distributions.TransformedDistribution(normal, tfp.bijectors.Chain(squash))
+
+
+def save_specs(policy: TFPolicy, folder: str) -> None:
+  """Puts the specs of a policy beside its SavedModel, where TF-Agents looks for them."""
+  if INSTALLED:
+    specs = {
+      'collect_data_spec': policy.collect_data_spec,
+      'policy_state_spec': policy.policy_state_spec,
+    }
+    tensor_spec.to_pbtxt_file(os.path.join(folder, POLICY_SPECS_PBTXT), specs)

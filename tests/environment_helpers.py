@@ -1,0 +1,42 @@
+"""What the tests of environments do with batches of them."""
+
+import gym
+import numpy as np
+import odd_environments as odd_environments
+import pytest
+
+from brac.environments import GOES_ON
+from brac.errors import UserError
+
+TASKS = ('HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2')
+ANY = (*TASKS, 'Pendulum-v1', 'TestEzPendulum-v0')
+
+
+def random_actions(batch, n_steps, seed=0):
+  """Actions `[n_steps, n, A]`, drawn evenly."""
+  spec = batch.action_spec
+  shape = [n_steps, batch.n, *spec.shape]
+  return np.random.default_rng(seed).uniform(spec.minimum, spec.maximum, shape).astype(np.float32)
+
+
+def roll(batch, actions):
+  """Steps and resets what ends; returns all observations, rewards and ends as bytes."""
+  seen = []
+  for step_actions in actions:
+    observations, rewards, ends = batch.step(step_actions)
+    over = np.flatnonzero(ends != GOES_ON)
+    seen += [observations.copy(), rewards, ends, batch.reset(over)]
+  return b''.join(values.tobytes() for values in seen)
+
+
+def single_env(name):
+  return gym.make(name).unwrapped
+
+
+def assert_user_error(words, function, *args):
+  with pytest.raises(UserError) as caught:
+    function(*args)
+  message = str(caught.value)
+  assert '\n' not in message
+  for word in words:
+    assert word in message

@@ -1,0 +1,283 @@
+"""Small gym environments of the kinds that people write; importing this registers them."""
+
+import random
+
+import gym
+import numpy as np
+from gym.envs.classic_control.pendulum import PendulumEnv
+from gym.utils import EzPickle
+from gym.wrappers import TimeLimit
+
+
+class EzPendulum(PendulumEnv, EzPickle):
+  """Pickles how it was made, as Box2D's and mujoco-py's environments do."""
+
+  def __init__(self):
+    PendulumEnv.__init__(self)
+    EzPickle.__init__(self)
+
+
+class OldPendulum(PendulumEnv):
+  """Is seeded by `seed` alone, as environments were before gym 0.22."""
+
+  def reset(self):
+    return super().reset()
+
+  def seed(self, seed=None):
+    super().reset(seed=seed)
+    return [seed]
+
+
+class FreePendulum(PendulumEnv):
+  """Sets no bounds to its actions."""
+
+  def __init__(self):
+    super().__init__()
+    self.action_space = gym.spaces.Box(-np.inf, np.inf, [1], np.float32)
+
+
+class FaultyPendulum(PendulumEnv):
+  """Goes wrong in one of the ways in which a stranger's environment may."""
+
+  def __init__(self, fault):
+    if fault == 'exits':
+      raise SystemExit('no licence')
+    super().__init__()
+    self.fault = fault
+    bounds = {'no actions': ([], []), 'no room': ([1.0], [1.0])}.get(fault)
+    if bounds:
+      self.action_space = gym.spaces.Box(*map(np.float32, bounds))
+
+  def reset(self, seed=None):
+    observation = super().reset(seed=seed)
+    if self.fault == 'reset':
+      raise KeyError('pos')
+    faulty = {'reset shape': observation[:2], 'reset nan': observation * np.nan}
+    return faulty.get(self.fault, observation)
+
+  def step(self, action):
+    observation, reward, done, info = super().step(action)
+    if self.fault == 'step':
+      raise SystemExit
+    if self.fault == 'nan':
+      observation[1] = np.nan
+    if self.fault == 'huge':
+      observation = observation.astype(np.float64) * 1e300
+    if self.fault == 'reward':
+      reward = -np.inf
+    if self.fault == 'shape':
+      observation = observation[None]
+    return (observation, reward, done, info)[: 3 if self.fault == 'three' else 4]
+
+
+def short_pendulum():
+  return TimeLimit(PendulumEnv(), 5)
+
+
+gym.register('TestEzPendulum-v0', entry_point=EzPendulum, max_episode_steps=200)
+gym.register('TestOldPendulum-v0', entry_point=OldPendulum)
+gym.register('TestFreePendulum-v0', entry_point=FreePendulum)
+gym.register('TestShortPendulum-v0', entry_point=short_pendulum)
+FAULTS = {
+  'exits': 'cannot be made here: SystemExit: no licence',
+  'no actions': 'acts in a Box',
+  'no room': 'acts in a Box',
+  'reset': "cannot be reset: KeyError: 'pos'",
+  'reset shape': 'cannot be reset: it gave observations of shape [2], not [3]',
+  'reset nan': 'cannot be reset: it gave an observation that is not finite',
+  'step': 'cannot be stepped: SystemExit',
+  'three': 'cannot be stepped: not enough values to unpack',
+  'shape': 'cannot be stepped: it gave observations of shape [1, 3], not [3]',
+  'nan': 'cannot be stepped: it gave an observation that is not finite',
+  'huge': 'cannot be stepped: it gave an observation that is not finite',
+  'reward': 'cannot be stepped: it gave a reward that is not finite',
+}
+for number, name in enumerate(FAULTS):
+  gym.register(f'TestFault{number}-v0', entry_point=FaultyPendulum, kwargs={'fault': name})
+
+
+class Point(gym.Env):
+  """x' = x + 0.1 a, observed with the time; reward -|x|."""
+
+  def __init__(self, low=-1.0, high=1.0, dtype=np.float32):
+    self.action_space = gym.spaces.Box(low, high, [1], dtype)
+    self.observation_space = gym.spaces.Box(-10.0, 10.0, [2], np.float32)
+
+  def reset(self, *, seed=None):
+    super().reset(seed=seed)
+    return self.begin(self.draw())
+
+  def draw(self):
+    return self.np_random.uniform(-1, 1)
+
+  def begin(self, x):
+    self.x, self.t = float(x), 0
+    return self.observe()
+
+  def observe(self):
+    return np.array([self.x, self.t / 50], np.float32)
+
+  def step(self, action):
+    self.t += 1
+    self.x += 0.1 * float(action[0])
+    return self.observe(), -abs(self.x), False, {}
+
+
+class Sampling(Point):
+  """Draws its starts from its space."""
+
+  def draw(self):
+    return self.observation_space.sample()[0]
+
+
+class SharedSpace(Sampling):
+  """Has the space from its class, together with all others."""
+
+  observation_space = gym.spaces.Box(-10.0, 10.0, [2], np.float32)
+
+  def __init__(self):
+    self.action_space = gym.spaces.Box(-1.0, 1.0, [1], np.float32)
+
+
+class GlobalRandom(Point):
+  """Draws from the process's own generators."""
+
+  def draw(self):
+    return np.random.normal() + random.random()
+
+  def step(self, action):
+    return super().step(action + np.float32(np.random.normal() + random.random()))
+
+
+class Entropy(Point):
+  """Draws what no seed reaches."""
+
+  def draw(self):
+    return np.random.default_rng().uniform(-1, 1)
+
+
+class Unpicklable(Point):
+  def __init__(self):
+    super().__init__()
+    self.distance = lambda x: abs(x)
+
+
+class Forgetful(Point):
+  """Its pickle is not what it was."""
+
+  def __getstate__(self):
+    return {**vars(self), 'x': 0.0}
+
+
+class EzPoint(Point, EzPickle):
+  def __init__(self):
+    Point.__init__(self)
+    EzPickle.__init__(self)
+
+
+class EzScaling(EzPoint):
+  """Changes the action that it is given."""
+
+  def step(self, action):
+    action *= 0.5
+    return super().step(action)
+
+
+class EzSampling(EzPoint, Sampling):
+  pass
+
+
+class EzOwnGenerator(EzPoint):
+  """Has a generator of its own, which only a seed sets."""
+
+  def reset(self, *, seed=None):
+    if seed is not None:
+      self.rng = np.random.default_rng(seed)
+    return self.begin(self.rng.uniform(-1, 1))
+
+
+class EzNoisy(EzOwnGenerator):
+  """Draws from it in steps too, and has one from the start."""
+
+  def __init__(self):
+    super().__init__()
+    self.rng = np.random.default_rng(0)
+
+  def step(self, action):
+    return super().step(action + self.rng.normal())
+
+
+class Opens(Point):
+  """Holds something until it is closed."""
+
+  opened = closed = 0
+
+  def __init__(self, fails=False):
+    super().__init__()
+    Opens.opened += 1
+    self.fails = fails
+
+  def close(self):
+    Opens.closed += 1
+    if self.fails:
+      raise RuntimeError('it is stuck')
+
+
+class OpensThree(Opens):
+  """There is room for no more."""
+
+  def __init__(self):
+    if Opens.opened - Opens.closed >= 3:
+      raise MemoryError('no more than three')
+    super().__init__()
+
+
+class Strict(Point):
+  """Asserts that an action is in its space, and notes it."""
+
+  noted = []
+
+  def step(self, action):
+    assert self.action_space.contains(action), f'{action!r} is not in {self.action_space}'
+    Strict.noted.append(float(action[0]))
+    return super().step(action)
+
+
+class Strict64(Strict):
+  """The edges of its box are no float32 numbers."""
+
+  def __init__(self):
+    super().__init__()
+    self.action_space = gym.spaces.Box(-0.1, 0.3, [1], np.float64)
+
+
+class Fragile(Point):
+  """Fails in its 12th step."""
+
+  def step(self, action):
+    if self.t == 11:
+      raise FloatingPointError('it has blown up\nand this is why')
+    return super().step(action)
+
+
+class OldWrapper(gym.Wrapper):
+  """Hands no seed on."""
+
+  def reset(self):
+    return self.env.reset()
+
+
+def old_wrapped():
+  return OldWrapper(Point())
+
+
+LIMITED = (Point, Sampling, SharedSpace, GlobalRandom, Entropy, Unpicklable, Forgetful, EzPoint)
+LIMITED += (EzScaling, EzSampling, EzOwnGenerator, EzNoisy, Opens, OpensThree, Strict64, Fragile)
+for kind in LIMITED:
+  gym.register(f'{kind.__name__}-v0', entry_point=kind, max_episode_steps=20)
+gym.register('OldWrapped-v0', entry_point=old_wrapped, max_episode_steps=20)
+gym.register('Stuck-v0', entry_point=Opens, kwargs={'fails': True}, max_episode_steps=20)
+gym.register('Strict-v0', entry_point=Strict, kwargs=dict(low=-0.1, high=0.7), max_episode_steps=20)
+half = dict(low=-0.1, high=0.7, dtype=np.float16)
+gym.register('Strict16-v0', entry_point=Strict, kwargs=half, max_episode_steps=20)
+gym.register('Endless-v0', entry_point=Point)

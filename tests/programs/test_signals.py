@@ -1,0 +1,152 @@
+"""Programs that are stopped or killed, and started again."""
+
+import os
+import re
+import signal
+
+import pytest
+from reading import (
+  assert_same_run,
+  assert_same_values,
+  checkpoint_names,
+  files,
+  n_rows,
+  no_litter,
+  results,
+  scalars,
+  unchanged,
+  values,
+)
+from small_world import (
+  check_mistake,
+  collect_args,
+  offline_args,
+  offline_dir,
+  online_args,
+  online_dir,
+  run_to,
+)
+
+from brac import checkpoints
+
+LONG = '--total_train_steps=1600'
+
+LONG_GIN = dict(save_freq=350, eval_freq=100)
+
+
+@pytest.fixture(scope='module')
+def straight(finish, world, tmp_path_factory):
+  """Runs that nobody stopped."""
+  root = tmp_path_factory.mktemp('straight')
+  finish(
+    ['train_offline', *offline_args(world, root, LONG, **LONG_GIN)],
+    ['train_online', *online_args(root, LONG, '--eval_target=-1e9', **LONG_GIN)],
+  )
+  return root
+
+
+def stop_and_go_on(start, command, folder, save):
+  """Stops a run in each way, some rows of its results apart, and lets it end."""
+  run = start(*command)
+  assert run.stop(signal.SIGTERM, lambda: n_rows(folder) >= 1) == 143
+  (line,) = run.said
+  step = re.fullmatch(
+    r'stopped by SIGTERM; step (\d+) is saved: the same command goes on from there', line
+  )
+  assert values(folder / save)['global_step'] == int(step[1]) < 1600
+
+  run = start(*command)
+  assert run.stop(signal.SIGINT, lambda: n_rows(folder) >= 4) == 130
+  assert run.said[-1].startswith('stopped by SIGINT; step ')
+  assert f'going on from step {step[1]} of ' in run.stderr
+
+  # As a crash: what was written after the last save is to go.
+  run = start(*command)
+  assert run.stop(signal.SIGKILL, lambda: n_rows(folder) >= 8) == -signal.SIGKILL
+  assert start(*command).wait() == 0
+
+
+def test_an_offline_run_that_was_stopped_equals_one_that_was_not(start, world, straight, tmp_path):
+  command = ['train_offline', *offline_args(world, tmp_path, LONG, **LONG_GIN)]
+  folder = offline_dir(tmp_path)
+  stop_and_go_on(start, command, folder, 'agent')
+  assert_same_run(folder, offline_dir(straight))
+  assert no_litter(folder)
+
+
+def test_an_online_run_that_was_stopped_equals_one_that_was_not(start, straight, tmp_path):
+  command = ['train_online', *online_args(tmp_path, LONG, '--eval_target=-1e9', **LONG_GIN)]
+  folder = online_dir(tmp_path)
+  stop_and_go_on(start, command, folder, 'state')
+  assert checkpoint_names(folder) == [
+    *('agent-1050', 'agent-1400', 'agent-350', 'agent-700'),
+    *('agent_final', 'agent_partial_target', 'replay_final', 'replay_partial_target'),
+  ]
+  assert_same_run(folder, online_dir(straight))
+  assert no_litter(folder)
+
+
+def test_an_online_run_that_is_killed_before_it_saved_a_step_starts_afresh(start, world, tmp_path):
+  command, folder = ['train_online', *online_args(tmp_path)], online_dir(tmp_path)
+  command.append('--eval_target=-1e9')
+  run = start(*command)
+  assert run.stop(signal.SIGKILL, lambda: n_rows(folder) >= 2) == -signal.SIGKILL
+  # Another run would leave this one's partially trained policy among its own files.
+  check_mistake(start(*command, '--seed=1'), world, 'train_online', ['--seed was 0, is 1'])
+  assert start(*command).wait() == 0
+  assert [row[0] for row in results(folder)[1]] == [200, 400]
+  assert [step for _, step, _ in scalars(folder / 'eval' / 'main')] == [200, 400]
+
+
+def test_an_online_run_that_was_stopped_while_it_explored_equals_one_that_was_not(start, tmp_path):
+  roots = tmp_path / 'stopped', tmp_path / 'straight'
+  commands = [['train_online', *online_args(r, initial_explore_steps=20_000)] for r in roots]
+  run = start(*commands[0])
+  begun = online_dir(roots[0]) / 'lock'
+  assert run.stop(signal.SIGTERM, begun.exists) == 143
+  assert run.said == ['stopped by SIGTERM; step 0 is saved: the same command goes on from there']
+  assert 0 < values(online_dir(roots[0]) / 'state')['rollout/n_explored'] < 20_000
+  for command in commands:
+    assert start(*command).wait() == 0
+  assert_same_run(*map(online_dir, roots))
+
+
+def test_an_online_run_killed_while_it_ends_goes_on(start, tmp_path):
+  """At the end the state gives way to two files: whichever of them is missing, nothing is lost."""
+  folder = online_dir(tmp_path)
+  command = ['train_online', *online_args(tmp_path)]
+  run = start(*command)
+  assert run.stop(signal.SIGTERM, lambda: n_rows(folder) >= 1) == 143
+  state = {
+    n: content for n, content in files(folder).items() if re.match(r'state\.(index|data)', n)
+  }
+  assert len(state) == 2
+  run_to(start, *command)
+  finished = files(folder)
+  for missing in ('agent_final', 'replay_final', 'neither'):
+    for name in finished:
+      if name.startswith(missing):
+        os.remove(folder / name)
+    for name, content in state.items():
+      (folder / name).write_bytes(content)
+    run_to(start, *command)
+    assert unchanged(finished, files(folder), 'lock$|tfevents'), missing
+
+
+def test_a_collection_that_was_stopped_equals_one_that_was_not(start, finish, world, tmp_path):
+  given = ['--gin_bindings=collect.n_envs=3', '--n_samples=12000']
+  place = 'Pendulum-v1/mixture/0'
+  folder = tmp_path / 'stopped' / place
+  command = ['collect_data', *collect_args(world, 'mixture', *given, root=tmp_path / 'stopped')]
+  run = start(*command)
+  # The policy that it is at says so before it begins.
+  assert run.stop(signal.SIGTERM, lambda: 'untrained: ' in run.stderr) == 143
+  (line,) = run.said
+  assert line.startswith('stopped by SIGTERM; ') and 'goes on from there' in line
+  assert not checkpoints.exists(str(folder / 'data'))
+  finish(
+    command,
+    ['collect_data', *collect_args(world, 'mixture', *given, root=tmp_path / 'straight')],
+  )
+  assert checkpoint_names(folder) == ['data']
+  assert_same_values(folder / 'data', tmp_path / 'straight' / place / 'data')

@@ -1,0 +1,332 @@
+"""What strangers write, in the suite of all that gym knows."""
+
+import gc
+import importlib.util
+import logging
+import os
+import random
+
+import numpy as np
+import pytest
+from environment_helpers import assert_user_error, random_actions, roll
+from odd_environments import FAULTS, Opens, Strict
+
+from brac import collection, environments
+from brac.environments import GOES_ON, TIME_LIMIT, make_batch
+
+pytestmark = pytest.mark.filterwarnings('ignore:.*out of date')
+
+
+def test_an_environment_seeded_in_the_old_way():
+  batches = [make_batch('TestOldPendulum-v0', 2, seed) for seed in (0, 0, 1)]
+  first = [batch.reset() for batch in batches]
+  np.testing.assert_array_equal(first[0], first[1])
+  assert (first[0] != first[2]).any()
+
+
+def test_a_time_limit_inside_the_environment():
+  batch = make_batch('TestShortPendulum-v0', 1, seed=0)
+  assert batch.max_episode_steps is None
+  batch.reset()
+  ends = [batch.step(actions)[2][0] for actions in random_actions(batch, 5)]
+  assert ends == [GOES_ON] * 4 + [TIME_LIMIT]
+
+
+@pytest.mark.parametrize(
+  'given, nearest',
+  [
+    ('HalfCheeta-v2', 'HalfCheetah-v2'),
+    ('halfcheetah-v2', 'HalfCheetah-v2'),
+    ('Hopper-v1', 'Hopper-v2'),
+    ('Pendulum', 'Pendulum-v1'),
+    ('', "''"),
+    ('no such thing!', 'no such thing!'),
+    ('no_such_package:Hopper-v2', "No module named 'no_such_package'"),
+    (':', "':': Empty module name"),
+  ],
+)
+def test_unknown_environment(given, nearest):
+  assert_user_error(['unknown environment', nearest], make_batch, given, 1, 0)
+
+
+@pytest.mark.parametrize(
+  'name, package', [('Humanoid-v2', 'mujoco_py'), ('BipedalWalker-v3', 'Box2D')]
+)
+def test_missing_dependency(name, package):
+  if importlib.util.find_spec(package):
+    pytest.skip(f'{package} is installed')
+  assert_user_error([name, package], make_batch, name, 1, 0)
+
+
+@pytest.mark.parametrize(
+  'name, words',
+  [
+    ('CartPole-v1', ['acts', 'Discrete', 'Box']),
+    ('FrozenLake-v1', ['observes', 'Discrete', 'Box']),
+    ('TestFreePendulum-v0', ['acts', 'bounds']),
+  ],
+)
+def test_spaces_of_another_kind(name, words):
+  assert_user_error([name, *words], make_batch, name, 1, 0)
+
+
+@pytest.mark.parametrize('number', range(len(FAULTS)), ids=list(FAULTS))
+@pytest.mark.filterwarnings('error')
+def test_what_goes_wrong_in_an_environment_is_one_line_with_its_name(number):
+  def take_a_step():
+    batch = make_batch(name, 2, 0)
+    batch.reset()
+    batch.step(np.zeros([2, 1], np.float32))
+
+  name = f'TestFault{number}-v0'
+  assert_user_error([f'{name} {list(FAULTS.values())[number]}'], take_a_step)
+
+
+def test_a_collection_in_an_environment_that_fails_makes_no_folder(tmp_path):
+  given = (str(tmp_path / 'data'), f'TestFault{list(FAULTS).index("step")}-v0', str(tmp_path))
+  (tmp_path / 'dcfg_r.py').write_text(
+    "get_data_config = lambda *_: [['r', ['randwalk', '', ['none'], ()], 1.0]]"
+  )
+  collect = collection.collect.__wrapped__  # to whose errors gin adds lines
+  assert_user_error(['cannot be stepped'], collect, *given, 'dcfg_r', None, 10, 1, 0)
+  assert os.listdir(tmp_path) == ['dcfg_r.py']
+
+
+# --- Seeds ----------------------------------------------------------------------------------------
+
+# Each of them draws its starts from somewhere else.
+SEEDED = ('Point-v0', 'Sampling-v0', 'SharedSpace-v0', 'GlobalRandom-v0', 'EzSampling-v0')
+SEEDED += ('EzOwnGenerator-v0', 'OldWrapped-v0')
+
+
+def episodes(name, seed, disturb=lambda: None):
+  """The bytes of some episodes of three environments; `disturb` is called in between."""
+  batch = make_batch(name, 3, seed)
+  seen = batch.reset().tobytes()
+  for actions in random_actions(batch, 30):
+    disturb()
+    seen += roll(batch, actions[None])
+  return seen
+
+
+@pytest.mark.parametrize('name', SEEDED)
+def test_equal_seeds_give_equal_numbers_whatever_else_draws(name):
+  other = make_batch(name, 2, 9)
+
+  def disturb():
+    other.reset()
+    other.step(random_actions(other, 1)[0])
+
+  expected = episodes(name, 0)
+  np.random.seed(7)
+  random.seed(7)
+  assert episodes(name, 0) == expected
+  assert episodes(name, 0, disturb) == expected
+  assert episodes(name, 1) != expected
+
+
+@pytest.mark.parametrize('name', SEEDED)
+def test_rows_and_episodes_start_differently(name):
+  batch = make_batch(name, 3, seed=0)
+  starts = np.concatenate([batch.reset() for _ in range(4)])
+  assert len(np.unique(starts, axis=0)) == 12
+
+
+def test_the_process_has_its_own_generators_back_when_a_batch_is_closed():
+  np.random.seed(3)
+  random.seed(3)
+  expected = np.random.normal(), random.random()
+  np.random.seed(3)
+  random.seed(3)
+  with make_batch('GlobalRandom-v0', 2, 0) as batch:
+    batch.reset()
+    batch.step(random_actions(batch, 1)[0])
+  assert (np.random.normal(), random.random()) == expected
+
+
+# --- State ----------------------------------------------------------------------------------------
+
+RESTORED = ('Sampling-v0', 'SharedSpace-v0', 'GlobalRandom-v0', 'EzPoint-v0', 'EzScaling-v0')
+RESTORED += ('EzSampling-v0', 'OldWrapped-v0')
+
+
+@pytest.mark.parametrize('n_steps', (10, 50))
+@pytest.mark.parametrize('name', RESTORED)
+def test_state_goes_on_bit_for_bit_whatever_the_environment_draws_from(name, n_steps):
+  batch = make_batch(name, 3, seed=0)
+  batch.reset()
+  actions = random_actions(batch, 50)
+  roll(batch, actions[:n_steps])
+  state = batch.state
+  expected = roll(batch, actions)
+  anew = make_batch(name, 3, seed=1)
+  anew.reset()
+  np.random.seed(8)
+  anew.state = state
+  assert not anew.cut.size
+  assert anew.state == state
+  assert roll(anew, actions) == expected
+
+
+@pytest.mark.parametrize(
+  'name, why',
+  [
+    ('Unpicklable-v0', 'AttributeError'),
+    ('EzOwnGenerator-v0', 'come out otherwise'),
+    ('EzNoisy-v0', 'come out otherwise'),
+  ],
+)
+def test_an_episode_that_cannot_be_taken_up_is_cut(name, why):
+  batch = make_batch(name, 3, seed=0)
+  starts = [batch.reset() for _ in range(5)]
+  actions = random_actions(batch, 10)
+  roll(batch, actions)
+  states = [batch.state]
+  for _ in range(3):
+    anew = make_batch(name, 3, seed=0)
+    starts.append(anew.reset()[:0])
+    anew.state = states[-1]
+    np.testing.assert_array_equal(anew.cut, [0, 1, 2])
+    assert why in anew.why_cut
+    # What begins instead is as new as it can be, and the same for the same seed.
+    starts.append(anew.reset())
+    states.append(anew.state)
+  starts = np.concatenate(starts)
+  assert len(np.unique(starts, axis=0)) == len(starts)
+  again = make_batch(name, 3, seed=0)
+  again.reset()
+  again.state = states[-2]
+  np.testing.assert_array_equal(again.reset(), starts[-3:])
+
+
+def test_only_what_comes_out_otherwise_is_cut():
+  batch = make_batch('EzOwnGenerator-v0', 3, seed=0)
+  batch.reset()
+  batch.reset([1])  # the others are in the episode that their seed began
+  actions = random_actions(batch, 10)[:, :2]
+  for a in actions:
+    batch.step(a, [0, 2])
+  anew = make_batch('EzOwnGenerator-v0', 3, seed=1)
+  anew.reset()
+  anew.state = batch.state
+  np.testing.assert_array_equal(anew.cut, [1])
+  for a in actions:
+    np.testing.assert_array_equal(anew.step(a, [0, 2])[0], batch.step(a, [0, 2])[0])
+
+
+def test_a_state_of_another_version_of_the_code_is_begun_anew():
+  batch = make_batch('Point-v0', 2, seed=0)
+  first = batch.reset()
+  for state in (b'no pickle', batch.state[:40]):
+    batch.state = state
+    np.testing.assert_array_equal(batch.cut, [0, 1])
+    assert batch.why_cut
+    assert (batch.reset() != first).any()
+
+
+# --- Trial ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  'name, saves, words',
+  [
+    *((name, True, None) for name in (*RESTORED, 'Pendulum-v1', 'Hopper-v2', 'Strict-v0')),
+    ('Entropy-v0', True, 'does not give the same numbers'),
+    ('Unpicklable-v0', False, 'cannot be saved (AttributeError'),
+    ('Forgetful-v0', False, 'is not as it was'),
+    ('EzOwnGenerator-v0', False, 'is not as it was'),
+    ('EzNoisy-v0', False, 'is not as it was'),
+  ],
+)
+def test_a_trial_says_in_a_line_what_cannot_be_had(name, saves, words, caplog):
+  with caplog.at_level(logging.WARNING, 'absl'):
+    assert environments.try_out(name, 0) == saves
+  assert len(caplog.messages) == (words is not None)
+  for message in caplog.messages:
+    assert name in message and words in message and '\n' not in message
+
+
+@pytest.mark.parametrize('fault', ('reset', 'step'))
+def test_a_trial_raises_what_goes_wrong_at_once(fault):
+  name = f'TestFault{list(FAULTS).index(fault)}-v0'
+  assert_user_error([FAULTS[fault]], environments.try_out, name, 0)
+
+
+def test_a_batch_that_does_not_save_is_begun_anew():
+  batch = make_batch('Point-v0', 2, seed=0)
+  batch.saves = False
+  batch.reset()
+  batch.state = batch.state
+  np.testing.assert_array_equal(batch.cut, [0, 1])
+
+
+# --- Closing --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def n_open():
+  """How many environments are open beyond those before."""
+  gc.collect()
+  before = Opens.opened - Opens.closed
+  return lambda: Opens.opened - Opens.closed - before
+
+
+def test_a_batch_closes_what_it_opened(n_open):
+  with make_batch('Opens-v0', 3, 0) as batch:
+    assert n_open() == 3
+  assert n_open() == 0
+  batch.close()
+  assert n_open() == 0
+
+
+def test_a_batch_that_is_forgotten_closes(n_open):
+  make_batch('Opens-v0', 3, 0).reset()
+  gc.collect()
+  assert n_open() == 0
+
+
+def test_what_was_made_before_one_failed_is_closed(n_open):
+  assert_user_error(
+    ['OpensThree-v0 cannot be made here: MemoryError: no'], make_batch, 'OpensThree-v0', 4, 0
+  )
+  gc.collect()
+  assert n_open() == 0
+
+
+def test_a_batch_closes_what_a_restored_state_replaces(n_open):
+  batch = make_batch('Opens-v0', 2, 0)
+  batch.reset()
+  closed = Opens.closed
+  batch.state = batch.state
+  assert Opens.closed == closed + 2
+
+
+def test_what_fails_to_close_is_a_warning(n_open, caplog):
+  with caplog.at_level(logging.WARNING, 'absl'):
+    make_batch('Stuck-v0', 2, 0).close()
+  assert caplog.messages == ['Stuck-v0 cannot be closed: RuntimeError: it is stuck'] * 2
+  assert n_open() == 0
+
+
+def test_a_look_and_a_trial_leave_nothing_open(n_open):
+  assert environments.described('Opens-v0').max_episode_steps == 20
+  environments.try_out('Opens-v0', 0)
+  assert n_open() == 0
+
+
+# --- Actions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ('Strict-v0', 'Strict64-v0', 'Strict16-v0', 'Point-v0'))
+def test_the_edges_of_the_action_spec_are_in_the_space(name):
+  batch = make_batch(name, 2, 0)
+  batch.reset()
+  spec = batch.action_spec
+  Strict.noted.clear()
+  for edge in (spec.minimum, spec.maximum):
+    assert edge.dtype == np.float32
+    batch.step(np.tile(edge, [2, 1]))
+  # As far as float32 goes.
+  space = batch._envs[0].action_space
+  assert np.all(np.nextafter(spec.minimum, np.float32(-9)) < space.low)
+  assert np.all(np.nextafter(spec.maximum, np.float32(9)) > space.high)
