@@ -14,7 +14,19 @@ _MOST_WHOLE = 10**18  # within int64
 
 
 class UserError(Exception):
-  """A mistake that the user can mend: one line on what is wrong, where, and what would be right."""
+  """A mistake that the user can mend: one line on what is wrong, where, and what would be right.
+
+  Attributes:
+    exit_status: that of a program which ends by it.
+  """
+
+  exit_status = 1
+
+
+class InUse(UserError):
+  """Another process has the folder: to be tried again later (EX_TEMPFAIL of sysexits.h)."""
+
+  exit_status = 75
 
 
 def check_whole(where: str, least: int, most: int = _MOST_WHOLE, **numbers: float):

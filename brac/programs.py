@@ -111,7 +111,7 @@ def run(main: Callable[..., None], tensorflow: bool = True, takes_preset: bool =
 
 def _say(name: str, error) -> int:
   print(f'{name}: {gin_config.first_line(str(error).strip())}', file=sys.stderr)
-  return 1
+  return getattr(error, 'exit_status', 1)
 
 
 def _print_what_can_be_printed() -> None:

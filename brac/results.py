@@ -1,41 +1,82 @@
-"""The tree of runs that train_offline leaves, read back without TensorFlow.
+"""The runs that train_offline leaves, read back without TensorFlow.
 
-{root_dir}/{ENV}/{DATA}/n{N}/{AGENT}/{SUB_DIR}/{SEED}/ with `results.csv` and `progress.json`.
+A run is a folder with `results.csv` and `progress.json`, which tells what run it is, wherever the
+folder has come to. Older ones do not: for them their place speaks,
+{ENV}/{DATA}/n{N}/{AGENT}/{SUB_DIR}/{SEED}.
 """
 
 import json
 import math
 import os
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, NamedTuple, Optional
 
 from brac import files
 from brac.errors import UserError
 
+Task = tuple[str, str, str]  # environment, data, n{N}
+
 PROGRESS, RESULTS = 'progress.json', 'results.csv'
 
 
-def write_progress(folder: str, step: int, total_train_steps: int) -> None:
-  """Writes down the step at which a run is saved, and the one at which it will be finished."""
-  path = os.path.join(folder, PROGRESS)
+class About(NamedTuple):
+  """What run a folder has.
+
+  Attributes:
+    agent: the name of the preset, or without one of the agent.
+    n_train: of how many transitions it is trained.
+    command: what it was started with last.
+    judged_by: the evaluated policy whose returns are its results.
+  """
+
+  env_name: str
+  data_name: str
+  n_train: int
+  agent: str
+  sub_dir: str
+  seed: int
+  command: str = ''
+  judged_by: str = 'main'
+
+
+def write_progress(
+  folder: str, step: int, total_train_steps: int, about: Optional[About] = None
+) -> None:
+  """Writes down what run it is, at which step it is saved, and at which it will be finished."""
   progress = {'step': step, 'total_train_steps': max(step, int(total_train_steps))}
-  files.write_text(path, json.dumps(progress) + '\n')
+  progress.update(about._asdict() if about else {})
+  files.write_text(os.path.join(folder, PROGRESS), json.dumps(progress) + '\n')
 
 
-def read_progress(folder: str) -> Optional[Tuple[int, int]]:
+def read_progress(folder: str) -> Optional[tuple[int, int]]:
   """`(step, total_train_steps)` of a run; None where nothing tells them.
 
   Raises:
     ValueError: the file is damaged.
   """
   try:
-    with open(os.path.join(folder, PROGRESS)) as f:
-      progress = json.load(f)
-    return int(progress['step']), int(progress['total_train_steps'])
-  except FileNotFoundError:
-    return None
+    progress = _load(folder)
+    return progress and (int(progress['step']), int(progress['total_train_steps']))
   except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
     raise ValueError(f'{PROGRESS} cannot be read') from error
+
+
+def read_about(folder: str) -> Optional[About]:
+  """What run it is; None where it does not tell."""
+  try:
+    progress = _load(folder) or {}
+    found = About(*(progress[name] for name in About._fields))
+    return found._replace(n_train=int(found.n_train), seed=int(found.seed))
+  except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    return None
+
+
+def _load(folder: str) -> Optional[dict]:
+  try:
+    with open(os.path.join(folder, PROGRESS)) as f:
+      return json.load(f)
+  except FileNotFoundError:
+    return None
 
 
 def is_finished(folder: str, total_train_steps: int = 0) -> bool:
@@ -74,7 +115,7 @@ NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
 VERSION = '# version: '  # how the line of operative_config.gin begins that tells it
 
 
-def read_settings(folder: str) -> Dict[str, str]:
+def read_settings(folder: str) -> dict[str, str]:
   """What a run's numbers depend on, as written down, {} where it is not: gin's, and `version`."""
   try:
     with open(os.path.join(folder, 'operative_config.gin'), errors='replace') as f:
@@ -98,19 +139,26 @@ class Run(NamedTuple):
   folder: str
   env_name: str
   data_name: str
-  n_train: str  # as in the folder's name: n1000000
-  algorithm: str  # the agent's folder, with the sub_dir after it where that is not 0
+  n_train: str  # n1000000
+  agent: str
+  sub_dir: str
   seed: str
-  steps: Tuple[int, ...] = ()  # of the evaluations
-  returns: Dict[str, Tuple[float, ...]] = {}  # the mean return of each evaluation, by policy
+  steps: tuple[int, ...] = ()  # of the evaluations
+  returns: dict[str, tuple[float, ...]] = {}  # the mean return of each evaluation, by policy
   step: int = 0
   total: int = 0  # the steps of the finished run
   told: bool = True  # whether the folder says so; `total` is guessed otherwise
   fault: str = ''  # why it cannot be read
+  command: str = ''  # what it was started with, where it tells that
 
   @property
-  def task(self) -> Tuple[str, str, str]:
+  def task(self) -> Task:
     return self.env_name, self.data_name, self.n_train
+
+  @property
+  def algorithm(self) -> str:
+    """The agent, with the sub_dir after it where that is not 0."""
+    return self.agent if self.sub_dir in ('0', '') else f'{self.agent} {self.sub_dir}'
 
   @property
   def status(self) -> str:
@@ -119,52 +167,88 @@ class Run(NamedTuple):
     return 'finished' if self.steps and self.step >= self.total else 'unfinished'
 
 
-def read_runs(root_dir: str) -> List[Run]:
-  """The runs below a folder, the broken ones too, in order of their names.
+def read_runs(root_dir: str) -> list[Run]:
+  """The runs below a folder, the broken ones too, in order of their names."""
+  return read_tree(root_dir)[0]
+
+
+def read_tree(root_dir: str) -> tuple[list[Run], list[str]]:
+  """The runs below a folder as `read_runs`, and what looks like a run there and is none.
 
   A run whose folder has no `progress.json` (an older version's) counts as finished where it is as
-  long as the longest of them all.
+  long as the longest of them all. Of two folders that say that they are the same run the one that
+  stands where it was made counts, or the one that has come farther.
   """
-  runs = [_read_run(folder, place) for place, folder in _places(root_dir, ())]
+  found: dict[tuple, list] = {}
+  notes = []
+  for place, folder in _places(root_dir, (), set()):
+    run, where = _read_run(folder, place), os.path.relpath(_readable(folder), root_dir)
+    if run.seed and not re.fullmatch('[0-9]+', run.seed):
+      notes.append(f'no run: {where}: {run.seed!r} is no seed')
+      continue
+    key = (run.task, run.agent, run.sub_dir, run.seed)
+    at_home = place[-1:] == (run.seed,) and '/'.join(place).endswith(f'{run.sub_dir}/{run.seed}')
+    rank = (at_home, run.step)
+    if key not in found or rank > found[key][0]:
+      found[key], (rank, run) = (rank, run), found.get(key, (None, None))
+    if run:
+      notes.append(f'no run: {os.path.relpath(run.folder, root_dir)}: a copy of another')
+  runs = sorted(
+    (run for _, run in found.values()),
+    key=lambda run: (*run.task, run.agent, run.sub_dir, run.seed),
+  )
   longest = max((max(run.step, run.total) for run in runs), default=0)
-  return [run if run.told else run._replace(total=longest) for run in runs]
+  return [run if run.told else run._replace(total=longest) for run in runs], notes
 
 
-def _places(folder: str, place: Tuple[str, ...]) -> Iterator[Tuple[Tuple[str, ...], str]]:
-  """`(ENV, DATA, n{N}, AGENT, SUB_DIR, SEED)` and folder of each run; shorter where that is all.
-
-  A SUB_DIR may be a path, so that there is more than one name between AGENT and SEED.
-  """
-  if len(place) == 3 and not re.fullmatch(r'n\d+', place[2]):
-    return
-  if len(place) >= 6 and _tells_of_a_run(folder):
+def _places(
+  folder: str, place: tuple[str, ...], seen: set[str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+  """The names that lead to each run and its folder; of an agent without a run, to its last one."""
+  below = _below_task(place)
+  if (len(below) >= 3 or read_about(folder)) and _tells_of_a_run(folder):
     yield place, folder
     return
-  names = []
-  if os.path.isdir(folder):
-    # Below a run's own place no link is followed, for it could lead round and round.
-    entries = [e for e in os.scandir(folder) if e.is_dir(follow_symlinks=len(place) < 6)]
-    names = sorted(e.name for e in entries if not e.name.startswith('.'))
-  found = [x for name in names for x in _places(os.path.join(folder, name), (*place, name))]
-  if len(place) >= 6:
-    found = [(longer, below) for longer, below in found if _tells_of_a_run(below)]
-  if found or len(place) <= 3:
+  found = []
+  if os.path.isdir(folder) and os.path.realpath(folder) not in seen:
+    seen.add(os.path.realpath(folder))  # links may lead round and round
+    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith('.'))
+    found = [x for name in names for x in _places(os.path.join(folder, name), (*place, name), seen)]
+  if len(below) >= 3:
+    found = [(longer, deeper) for longer, deeper in found if _tells_of_a_run(deeper)]
+  if found or not below:
     yield from found
   else:
     yield place, folder
+
+
+def _below_task(place: tuple[str, ...]) -> tuple[str, ...]:
+  """The names after {ENV}/{DATA}/n{N}: AGENT, SUB_DIR and SEED, as far as there are any."""
+  return place[_task_ends(place) :] if _task_ends(place) else ()
+
+
+def _task_ends(place: tuple[str, ...]) -> int:
+  """How many names {ENV}/{DATA}/n{N} are, of which older versions had more; 0 where it is none."""
+  return next((k + 1 for k in range(2, len(place)) if re.fullmatch(r'n\d+', place[k])), 0)
 
 
 def _tells_of_a_run(folder: str) -> bool:
   return any(os.path.exists(os.path.join(folder, name)) for name in (PROGRESS, RESULTS))
 
 
-def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
-  # A name that is not UTF-8 could not be printed or written.
-  readable, *place = (os.fsencode(x).decode(errors='backslashreplace') for x in (folder, *place))
-  agent, *between, seed = (*place[3:], '', '')[: max(3, len(place) - 3)]
-  sub_dir = '/'.join(between)
-  run = Run(readable, *place[:3], agent if sub_dir in ('0', '') else f'{agent} {sub_dir}', seed)
-  if not seed:
+def _readable(name: str) -> str:
+  """A name as it can be printed and written, also where it is not UTF-8."""
+  return os.fsencode(name).decode(errors='backslashreplace')
+
+
+def _read_run(folder: str, place: tuple[str, ...]) -> Run:
+  about = read_about(folder)
+  if about:
+    about = about._replace(n_train=f'n{about.n_train}', seed=str(about.seed))
+    run = Run(_readable(folder), *about[:6], command=about.command)
+  else:
+    run = _run_at(folder, tuple(map(_readable, place)))
+  if not run.seed:
     return run._replace(fault='there is no run in it')
   try:
     progress = read_progress(folder)
@@ -187,7 +271,19 @@ def _read_run(folder: str, place: Tuple[str, ...]) -> Run:
   return run
 
 
-def read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...]]]:
+def _run_at(folder: str, place: tuple[str, ...]) -> Run:
+  """The run that a place speaks of."""
+  *names, n_train = place[: _task_ends(place)]
+  # An environment's name may be a path, and so may that of data: gym's ends with a version.
+  end = next((k for k, name in enumerate(names, 1) if re.search(r'-v\d+$', name)), 1)
+  end = min(end, len(names) - 1)
+  env_name, data_name = '/'.join(names[:end]), '/'.join(names[end:])
+  below = _below_task(place)
+  agent, *between, seed = (*below, '', '')[: max(3, len(below))]
+  return Run(_readable(folder), env_name, data_name, n_train, agent, '/'.join(between), seed)
+
+
+def read_results(path: str) -> tuple[tuple[int, ...], dict[str, tuple[float, ...]]]:
   """The steps of a `results.csv`, and the returns by policy, NaN for an empty cell.
 
   Raises:
@@ -208,7 +304,7 @@ def read_results(path: str) -> Tuple[Tuple[int, ...], Dict[str, Tuple[float, ...
   header = lines[0].split(',')
   if header[0] != 'step' or len(set(header)) != len(header) or len(header) < 2 or '' in header:
     raise ValueError(f'the first line of results.csv is {_shown(lines[0])}, not step,main,...')
-  rows: List[List[float]] = []
+  rows: list[list[float]] = []
   for k, line in enumerate(lines[1:], 2):
     try:
       step, *values = line.split(',')

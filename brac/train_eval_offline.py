@@ -6,7 +6,7 @@ from typing import Optional
 import gin
 from absl import logging
 
-from brac import agents, clones, environments, operative, runs
+from brac import agents, clones, environments, operative, results, runs
 from brac.data import provenance, stored, transitions
 from brac.data.replay import Dataset
 from brac.errors import UserError, check_bool, check_whole
@@ -19,7 +19,7 @@ from brac.training import Schedule, train
 @gin.configurable(
   denylist=[
     'log_dir', 'data_file', 'env_name', 'n_train', 'total_train_steps', 'n_eval_episodes', 'seed',
-    'allow_changed_config', 'clone_search',
+    'allow_changed_config', 'clone_search', 'about',
   ]
 )  # fmt: skip
 def train_eval_offline(
@@ -33,6 +33,7 @@ def train_eval_offline(
   seed: int,
   allow_changed_config: bool = False,
   clone_search: Optional[clones.Search] = None,
+  about: Optional[results.About] = None,
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,
   out_of_box_actions: str = 'count',
@@ -51,9 +52,9 @@ def train_eval_offline(
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
-  The first block of arguments are the program's flags, and where an agent that needs a clone of the
-  behavior policy looks for it; a preset, a gin file, may bind `agent_name`. Of the rest, which gin
-  binds:
+  The first block of arguments are the program's flags, where an agent that needs a clone of the
+  behavior policy looks for it, and what the folder is to tell of the run; a preset, a gin file, may
+  bind `agent_name`. Of the rest, which gin binds:
 
   Args:
     agent_name: the algorithm; a gin file that binds it is a preset, and names the run.
@@ -140,7 +141,8 @@ def train_eval_offline(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     data=content.fingerprint, evaluated=evaluator.names,
   )  # fmt: skip
-  with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps) as run:
+  about = about and about._replace(judged_by=agent.judged_by)
+  with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps, about) as run:
     if run.resume(['agent']):
       agent.restore(path)
       logging.info('going on from step %d of %s', agent.step, path)

@@ -7,10 +7,11 @@ in the place of {AGENT}. Started again on such a folder it goes on from its last
 
 import os
 import shlex
+import sys
 
 from absl import flags
 
-from brac import gin_config, programs
+from brac import gin_config, programs, results
 from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 
@@ -61,7 +62,17 @@ def main(preset: gin_config.Preset) -> None:
     seed=FLAGS.seed,
     allow_changed_config=FLAGS.allow_changed_config,
     clone_search=search,
+    about=results.About(
+      FLAGS.env_name, FLAGS.data_name, FLAGS.n_train, run_name, sub_dir, FLAGS.seed, _command()
+    ),
   )
+
+
+def _command() -> str:
+  """What this program was started with; our own configs are found by any checkout."""
+  ours = project_folder('configs') + os.sep
+  given = [word.replace(ours, 'configs/') for word in sys.argv[1:]]
+  return shlex.join(['python', '-m', 'brac.train_offline', *given])
 
 
 def _check_there_is(data_file: str) -> None:

@@ -8,9 +8,10 @@ import re
 import pytest
 import tensorflow as tf
 
-from brac import checkpoints, environments, manifest, rng
+from brac import checkpoints, environments, rng
 from brac.data_config import project_folder
 from brac.errors import UserError
+from brac.grids import shipped
 from brac.networks import Actor, Box
 from brac.rng import Rng
 
@@ -39,7 +40,7 @@ def learned(tmp_path_factory):
 def root(learned, tmp_path):
   """A folder of shipped policies with that one in it."""
   root = tmp_path / 'shipped'
-  manifest.ship(str(learned / 'agent_behavior'), str(root), COMMAND, 'abc1234')
+  shipped.ship(str(learned / 'agent_behavior'), str(root), COMMAND, 'abc1234')
   return root
 
 
@@ -47,12 +48,12 @@ def faults(root, capsys):
   """The lines of faults that the check prints; it has to fail."""
   capsys.readouterr()
   with pytest.raises(UserError, match=re.escape(str(root))):
-    manifest.check(str(root))
+    shipped.check(str(root))
   return [x[7:] for x in capsys.readouterr().out.splitlines() if x.startswith('FAULT: ')]
 
 
 def test_what_is_shipped_is_listed_and_passes(root, learned, capsys):
-  entry = manifest.read(str(root))[PLACE]
+  entry = shipped.read(str(root))[PLACE]
   assert (entry.command, entry.commit, entry.seed) == (COMMAND, 'abc1234', 4)
   assert set(entry.sha256) == {
     *('agent_behavior.index', 'agent_behavior.data-00000-of-00001', 'results.csv')
@@ -60,7 +61,7 @@ def test_what_is_shipped_is_listed_and_passes(root, learned, capsys):
   assert entry.returns['mode'] != entry.returns['sample']
   for returns in entry.returns.values():
     assert -2000 < returns['mean'] < 0 < returns['std']
-  manifest.check(str(root))
+  shipped.check(str(root))
   out = capsys.readouterr().out
   assert 'as listed' in out and '1 policies' in out and 'no faults' in out
   theirs, ours = (checkpoints.Reader(str(x)) for x in (learned / 'agent_behavior', root / PLACE))
@@ -80,15 +81,15 @@ def test_a_partial_policy_is_shipped_without_its_optimizers(tmp_path):
     str(run / 'agent_partial_target'),
     **dict(policy=actor(), agent=critic, global_step=step, optimizers=slots, seed=seed),
   )
-  manifest.ship(str(run / 'agent_partial_target'), str(root), 'python -m brac.train_online', '1a')
-  shipped = str(root / 'Pendulum-v1/agent_partial_target')
-  there = checkpoints.Reader(shipped)
+  shipped.ship(str(run / 'agent_partial_target'), str(root), 'python -m brac.train_online', '1a')
+  path = str(root / 'Pendulum-v1/agent_partial_target')
+  there = checkpoints.Reader(path)
   assert {key.split('/')[0] for key in there.shapes} == {'policy', 'agent', 'global_step'}
   assert there.read('global_step') == 7
   # The keys lead back to the same variables.
   again = tf.Module()
   again._q_nets = [[actor(3), actor(4)]]
-  checkpoints.restore(shipped, agent=again, policy=actor(5))
+  checkpoints.restore(path, agent=again, policy=actor(5))
   for one, other in zip(critic.variables, again.variables):
     assert (one.numpy() == other.numpy()).all()
 
@@ -119,17 +120,17 @@ def test_a_policy_that_does_not_load_is_a_fault(root, capsys):
 
 @pytest.mark.parametrize('how', ['mode', 'sample'])
 def test_another_return_is_a_fault_but_for_what_chaos_makes(root, capsys, how):
-  entry = manifest.read(str(root))[PLACE]
+  entry = shipped.read(str(root))[PLACE]
   measured = entry.returns[how]
   returns = {k: dict(v) for k, v in entry.returns.items()}
   returns[how]['mean'] = measured['mean'] - 0.5 * measured['std']
-  manifest.write(str(root), {PLACE: entry._replace(returns=returns)})
+  shipped.write(str(root), {PLACE: entry._replace(returns=returns)})
   capsys.readouterr()
-  manifest.check(str(root))
+  shipped.check(str(root))
   assert 'in the band' in capsys.readouterr().out
 
   returns[how]['mean'] = measured['mean'] + 0.4 * abs(measured['mean'])
-  manifest.write(str(root), {PLACE: entry._replace(returns=returns)})
+  shipped.write(str(root), {PLACE: entry._replace(returns=returns)})
   (fault,) = faults(root, capsys)
   assert fault.startswith(f'{PLACE} returns {measured["mean"]:.1f} ({how}), listed is ')
 
@@ -155,21 +156,21 @@ ENTRY = {
   ],
 )
 def test_what_is_no_manifest_is_one_line(tmp_path, text):
-  (tmp_path / manifest.MANIFEST).write_text(text)
+  (tmp_path / shipped.MANIFEST).write_text(text)
   with pytest.raises(UserError, match='does not read as a manifest'):
-    manifest.check(str(tmp_path))
+    shipped.check(str(tmp_path))
 
 
 def test_a_folder_without_a_manifest_is_one_line(tmp_path):
   with pytest.raises(UserError, match='there is no such manifest'):
-    manifest.check(str(tmp_path))
+    shipped.check(str(tmp_path))
 
 
 def test_nothing_is_shipped_over_what_is_there(root, learned):
-  before = (root / manifest.MANIFEST).read_bytes()
+  before = (root / shipped.MANIFEST).read_bytes()
   with pytest.raises(UserError, match='is there already'):
-    manifest.ship(str(learned / 'agent_behavior'), str(root), COMMAND, 'abc1234')
-  assert (root / manifest.MANIFEST).read_bytes() == before
+    shipped.ship(str(learned / 'agent_behavior'), str(root), COMMAND, 'abc1234')
+  assert (root / shipped.MANIFEST).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -182,31 +183,31 @@ def test_nothing_is_shipped_over_what_is_there(root, learned):
 )
 def test_what_cannot_be_shipped_leaves_nothing(learned, tmp_path, source, command, text):
   with pytest.raises(UserError, match=text):
-    manifest.ship(str(learned / source), str(tmp_path / 'shipped'), command, 'abc1234')
+    shipped.ship(str(learned / source), str(tmp_path / 'shipped'), command, 'abc1234')
   assert not os.path.exists(tmp_path / 'shipped')
 
 
 def test_a_damaged_manifest_is_read_before_anything_is_shipped(learned, tmp_path):
-  (tmp_path / manifest.MANIFEST).write_text('{')
+  (tmp_path / shipped.MANIFEST).write_text('{')
   with pytest.raises(UserError, match='does not read as a manifest'):
-    manifest.ship(str(learned / 'agent_behavior'), str(tmp_path), COMMAND, 'abc1234')
-  assert os.listdir(tmp_path) == [manifest.MANIFEST]
+    shipped.ship(str(learned / 'agent_behavior'), str(tmp_path), COMMAND, 'abc1234')
+  assert os.listdir(tmp_path) == [shipped.MANIFEST]
 
 
 def test_the_shipped_files_are_those_of_the_manifest():
   root = project_folder('trained_policies')
-  entries = manifest.read(root)
-  assert entries and manifest.file_faults(root, entries) == []
+  entries = shipped.read(root)
+  assert entries and shipped.file_faults(root, entries) == []
 
 
 def test_a_shipped_policy_returns_what_the_manifest_says():
   root, place = project_folder('trained_policies'), 'HalfCheetah-v2/agent_partial_target'
-  entry = manifest.read(root)[place]
-  measured = manifest.measure(os.path.join(root, place), 'HalfCheetah-v2')
-  assert manifest.return_faults(place, entry, measured) == []
+  entry = shipped.read(root)[place]
+  measured = shipped.measure(os.path.join(root, place), 'HalfCheetah-v2')
+  assert shipped.return_faults(place, entry, measured) == []
 
 
 def test_the_manifest_is_json_with_its_meaning(root):
-  with open(root / manifest.MANIFEST) as f:
+  with open(root / shipped.MANIFEST) as f:
     content = json.load(f)
   assert '20 episodes' in content['about'] and list(content['policies']) == [PLACE]

@@ -5,16 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
-import types
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from brac import checkpoints, report, results
+from brac import checkpoints, results
 from brac.data.replay import Dataset
 from brac.data.transitions import GOES_ON, TERMINAL, Transitions
 from brac.errors import UserError
+from brac.grids import curves, statistics
+from brac.grids.behavior import Behavior, load_behavior, write_behavior
+from brac.grids.notes import notes_on_runs
+from brac.grids.summary import Summary
 
 ENV = 'HalfCheetah-v2'
 
@@ -222,6 +225,118 @@ def test_a_sub_dir_may_be_a_path(tmp_path):
   }
 
 
+def tell(folder, root, command='', **changes):
+  """Lets a run that is where it was made say what it is."""
+  env_name, data_name, n_train, agent, *sub_dir, seed = folder.relative_to(root).parts
+  about = results.About(
+    env_name, data_name, int(n_train[1:]), agent, '/'.join(sub_dir), int(seed), command
+  )
+  results.write_progress(str(folder), 10, 10, about._replace(**changes))
+  return about._replace(**changes)
+
+
+def test_a_run_is_known_by_what_it_says_wherever_it_is(tmp_path):
+  made = write_run(tmp_path / 'made', f'{ENV}/eps1/n5/kl_vp/tuned/2', {'main': [1.0]}, total=10)
+  about = tell(made, tmp_path / 'made', "python -m brac.train_offline --gin_bindings='a = 1'")
+  assert results.read_about(str(made)) == about
+  (tmp_path / 'learn' / 'old').mkdir(parents=True)
+  os.rename(made, tmp_path / 'learn' / 'old' / 'second try')
+  (run,) = results.read_runs(str(tmp_path / 'learn'))
+  assert (run.task, run.algorithm, run.seed) == ((ENV, 'eps1', 'n5'), 'kl_vp tuned', '2')
+  assert run.status == 'finished' and run.folder.endswith('/old/second try')
+  # Started again it says the same; one of an older version says nothing.
+  results.write_progress(str(tmp_path / 'learn/old/second try'), 20, 20, about)
+  assert results.read_progress(run.folder) == (20, 20) and results.read_about(run.folder) == about
+  results.write_progress(run.folder, 20, 20)
+  assert results.read_about(run.folder) is None
+
+
+def test_a_copied_folder_is_no_further_seed(tmp_path):
+  place = f'{ENV}/eps1/n5/bc/0'
+  for seed, value in (('0', 1.0), ('1', 3.0)):
+    tell(write_run(tmp_path, f'{place}/{seed}', {'main': [value]}, total=10), tmp_path)
+  shutil.copytree(tmp_path / place / '0', tmp_path / place / '0.bak')
+  shutil.copytree(tmp_path / place / '1', tmp_path / 'backup' / '1')
+  write_run(tmp_path, f'{place}/1.bak', {'main': [50.0]}, total=10)  # and says nothing
+  run = run_report(tmp_path)
+  assert table_of(run.stdout)['bc main'] == ['2.0 ± 1.0 (2)']
+  for note in (
+    f'no run: {place}/0.bak: a copy of another',
+    'no run: backup/1: a copy of another',
+    f"no run: {place}/1.bak: '1.bak' is no seed",
+  ):
+    assert note in run.stdout.splitlines()
+  # Without the one that it was copied from it is the run.
+  shutil.rmtree(tmp_path / place / '0')
+  assert [r.seed for r in results.read_runs(str(tmp_path))] == ['0', '1']
+
+
+def test_names_with_a_slash_are_names(tmp_path):
+  tell(
+    write_run(tmp_path, 'my:lab--Point-v0/d4rl--medium/n5/bc/0/0', {'main': [1.0]}, total=10),
+    tmp_path,
+    env_name='my:lab/Point-v0',
+    data_name='d4rl/medium',
+  )
+  # As older versions left them.
+  for place in ('my:lab/Old-v0/d4rl/medium', 'Old-v2/d4rl/medium', 'lab/Old-v3/eps1'):
+    write_run(tmp_path, place + '/n5/bc/0/0', {'main': [1.0]}, total=10)
+  run = run_report(tmp_path)
+  assert run.returncode == 0, run.stderr
+  assert {r.task[:2] for r in results.read_runs(str(tmp_path))} == {
+    ('my:lab/Point-v0', 'd4rl/medium'),
+    ('my:lab/Old-v0', 'd4rl/medium'),
+    ('Old-v2', 'd4rl/medium'),
+    ('lab/Old-v3', 'eps1'),
+  }
+  there = set(os.listdir(tmp_path / 'report'))
+  assert {'my:lab--Point-v0_n5.csv', 'my:lab--Point-v0_d4rl--medium_n5.png'} <= there
+
+
+def test_an_empty_cell_is_an_evaluation_that_there_is_not(tmp_path):
+  folder = write_run(tmp_path, f'{ENV}/eps1/n1/bear/0/0', {'main': [1.0], 'max_q': [1.0]}, 50)
+  text = 'step,main,max_q\n10,1,2\n20,3,4\n30,,\n40,5,\n50,,\n'
+  (folder / 'results.csv').write_text(text)
+  results.write_progress(str(folder), 50, 50)
+  rows = table_of(run_report(tmp_path).stdout)
+  assert rows['bear main'] == ['4.0 (1)'] and rows['bear max_q'] == ['3.0 (1)']
+  (folder / 'results.csv').write_text('step,main,max_q\n10,,\n50,,\n')
+  (run,) = results.read_runs(str(tmp_path))
+  assert (run.status, run.fault) == ('broken', 'it has no evaluation')
+
+
+def test_all_runs_stand_in_one_table_with_their_commands(tmp_path):
+  place = f'{ENV}/eps1/n5/kl_vp'
+  first = write_run(tmp_path, f'{place}/0/0', {'main': [1.0, 2.0], 'max_q': [3.0, 4.0]}, total=20)
+  tell(first, tmp_path, 'python -m brac.train_offline --seed=0')
+  write_run(tmp_path, f'{place}/0/1', {'main': [5.0]}, total=10)
+  trial = write_run(tmp_path, f'{place}/sweep/ALPHA_30/0', {'main': [7.0]}, total=10)
+  tell(trial, tmp_path, 'python -m brac.train_offline --sub_dir=sweep/ALPHA_30')
+  run = run_report(tmp_path)
+  table = read_csv(tmp_path / 'report' / 'evaluations.csv')
+  assert table[0] == [
+    *('env', 'data', 'transitions', 'agent', 'sub_dir', 'seed', 'step', 'policy', 'return')
+  ]
+  assert table[1:] == [
+    [ENV, 'eps1', '5', 'kl_vp', *line.split()]
+    for line in (
+      *('0 0 10 main 1.0', '0 0 20 main 2.0', '0 0 10 max_q 3.0', '0 0 20 max_q 4.0'),
+      *('0 1 10 main 5.0', 'sweep/ALPHA_30 0 10 main 7.0'),
+    )
+  ]
+  # The trials of searches have tables of their own.
+  assert 'sweep' not in run.stdout.split('mean ± standard')[0]
+  assert '1 trials of searches are not in the tables; --sweeps has them there' in run.stdout
+  assert table_of(run_report(tmp_path, '--sweeps').stdout)['kl_vp sweep/ALPHA_30 main']
+  run_report(tmp_path)
+  assert (tmp_path / 'commands.sh').read_text() == (
+    '#!/usr/bin/env bash\n# The command of each run, as its folder tells it.\nset -e\n\n'
+    f'# {ENV}, data eps1, 5 transitions\n'
+    'python -m brac.train_offline --seed=0\n'
+    '# kl_vp of seed 1 does not tell its command\n'
+  )
+
+
 def test_a_run_that_does_not_tell_its_length_is_compared_with_the_longest(tmp_path):
   for seed, n in enumerate((3, 2, 3)):
     write_run(tmp_path, f'{ENV}/eps1/n1/bc/0/{seed}', {'main': [1.0] * n})
@@ -321,16 +436,16 @@ def test_the_results_of_a_run_whose_checkpoint_is_gone_are_not_written_over(tmp_
 
 
 def test_the_interquartile_mean_leaves_a_quarter_out_at_either_end():
-  assert report.iqm(np.array([8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 1e9])) == (3 + 5 + 6 + 7) / 4
+  assert statistics.iqm(np.array([8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 1e9])) == (3 + 5 + 6 + 7) / 4
   # Where the number of scores is no multiple of four, whole ones go: scipy's trim_mean.
-  assert report.iqm(np.array([5.0, -1e9, 1.0, 1e9, 3.0])) == 3.0
-  assert report.iqm(np.array([1.0, 2.0, 6.0])) == 3.0
-  assert report.iqm(np.array([[1.0], [4.0]])).tolist() == [1.0, 4.0]
+  assert statistics.iqm(np.array([5.0, -1e9, 1.0, 1e9, 3.0])) == 3.0
+  assert statistics.iqm(np.array([1.0, 2.0, 6.0])) == 3.0
+  assert statistics.iqm(np.array([[1.0], [4.0]])).tolist() == [1.0, 4.0]
 
 
 def test_the_interval_is_that_of_rliable():
   scores = np.array([[0.9, 1.4], [1.1, 2.0], [1.3, 0.2], [0.7, 1.6], [1.0, 1.2]])  # [seeds, tasks]
-  mean, low, high = report.iqm_interval(list(scores.T))
+  mean, low, high = statistics.iqm_interval(list(scores.T))
   assert mean == pytest.approx(1.15)
   # get_interval_estimates of rliable 1.2.0, with 50,000 repetitions.
   assert low == pytest.approx(0.833, abs=0.03) and high == pytest.approx(1.383, abs=0.03)
@@ -339,30 +454,30 @@ def test_the_interval_is_that_of_rliable():
 def test_the_bootstrap_draws_within_tasks():
   # Between tasks there is much to draw from, within them nothing.
   strata = [np.array([1.0, 1.0]), np.array([5.0, 5.0]), np.array([9.0])]
-  assert report.iqm_interval(strata) == pytest.approx((11 / 3,) * 3)
+  assert statistics.iqm_interval(strata) == pytest.approx((11 / 3,) * 3)
 
 
 def test_a_score_of_one_is_as_good_as_the_data():
-  assert report.score(400, 200) == 2 and report.score(-50, 200) == -0.25
-  assert report.score(-200, -200) == 1 and report.score(-100, -200) == 1.5
+  assert statistics.score(400, 200) == 2 and statistics.score(-50, 200) == -0.25
+  assert statistics.score(-200, -200) == 1 and statistics.score(-100, -200) == 1.5
 
 
 def test_data_of_return_0_is_no_unit_and_said(tmp_path):
   for data in ('a', 'b', 'c'):
     write_run(tmp_path, f'{ENV}/{data}/n1/bc/0/0', {'main': [4.0]}, total=10)
   tasks = [(ENV, data, 'n1') for data in 'abc']
-  behavior = {task: report.Behavior(x, 0.0, x, 1) for task, x in zip(tasks, (2.0, 2.0, 0.0))}
-  of = report.Report(results.read_runs(str(tmp_path)), behavior, 1)
+  behavior = {task: Behavior(x, 0.0, x, 1) for task, x in zip(tasks, (2.0, 2.0, 0.0))}
+  of = Summary(results.read_runs(str(tmp_path)), behavior, 1)
   assert of.aggregate() == [['bc main', 2.0, '', '', '2 of 2', '2']]
-  (note,) = [note for note in of.notes(str(tmp_path)) if 'return is 0' in note]
+  (note,) = [note for note in notes_on_runs(of, str(tmp_path)) if 'return is 0' in note]
   assert note.startswith(f'{ENV} c n1: ')
 
 
 def test_a_band_is_the_mean_and_deviation_at_each_step():
-  place = ('', *'edn', 'bc')
+  place = ('', *'edn', 'bc', '0')
   long = results.Run(*place, '0', (10, 20, 30), {'main': (1.0, 2.0, 3.0)})
   short = results.Run(*place, '1', (10, 30), {'main': (3.0, 9.0)})
-  steps, mean, std = report.band([long, short], 'main')
+  steps, mean, std = statistics.band([long, short], 'main')
   assert (steps.tolist(), mean.tolist(), std.tolist()) == ([10, 20, 30], [2, 2, 6], [1, 0, 3])
 
 
@@ -427,22 +542,21 @@ def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
   assert f'{tree}/report/behavior.csv cannot be read; it is written anew' in damaged.stdout
 
 
-def test_data_that_is_not_there_or_bad_is_a_note(tmp_path, monkeypatch):
+def test_data_that_is_not_there_or_bad_is_a_note(tmp_path):
   folder = tmp_path / ENV / 'eps1' / '0'
   write_data(folder / 'data', [TERMINAL, TERMINAL], [1, np.inf])
 
   def load(file):
-    flags = types.SimpleNamespace(data_sub_dir='0', data_file_name=file)
-    monkeypatch.setattr(report, 'FLAGS', flags)
-    return report.load_behavior([(ENV, 'eps1', 'n1')], str(tmp_path), str(tmp_path / 'kept.csv'))
+    kept_in = str(tmp_path / 'kept.csv')
+    return load_behavior([(ENV, 'eps1', 'n1')], str(tmp_path), '0', file, kept_in)
 
   behavior, (note,) = load('data')
   assert behavior == {} and '1 numbers of _reward are not finite' in note
   behavior, (note,) = load('nosuch')
   assert behavior == {} and f'no dataset at {folder}/nosuch; in that folder there is: data' in note
   # What is gone, and known from before, is no news.
-  known = {(ENV, 'eps1', 'n1'): report.Behavior(1.0, 2.0, 3.0, 4)}
-  report.write_behavior(str(tmp_path / 'kept.csv'), known)
+  known = {(ENV, 'eps1', 'n1'): Behavior(1.0, 2.0, 3.0, 4)}
+  write_behavior(str(tmp_path / 'kept.csv'), known)
   assert load('nosuch') == (known, [])
 
 
@@ -464,15 +578,15 @@ def test_curves_show_both_policies_the_band_and_the_unfinished_run(tmp_path):
       write_run(root, f'{ENV}/eps1/n1000/kl_vp/0/{seed}', columns, total=100)
     if unfinished:
       write_run(root, f'{ENV}/eps1/n1000/kl_vp/0/9', {'main': [3000.0] * 5}, total=100)
-    behavior = {(ENV, 'eps1', 'n1000'): report.Behavior(1500.0, 1.0, 1500.0, 5)}
-    of = report.Report(results.read_runs(str(root)), behavior, 2)
-    report.draw(of, (ENV, 'eps1', 'n1000'), str(root / 'curve.png'))
+    behavior = {(ENV, 'eps1', 'n1000'): Behavior(1500.0, 1.0, 1500.0, 5)}
+    of = Summary(results.read_runs(str(root)), behavior, 2)
+    curves.draw(of, (ENV, 'eps1', 'n1000'), str(root / 'curve.png'))
     return matplotlib.image.imread(root / 'curve.png')
 
   one, three, more = drawn(1, False), drawn(3, False), drawn(3, True)
   assert min(one.shape[:2]) > 300
   for image in (one, three, more):
-    assert pixels(image, report.BLUE) > 200 and pixels(image, report.VERMILION) > 200
+    assert pixels(image, curves.BLUE) > 200 and pixels(image, curves.VERMILION) > 200
   light_blue = '#cce3f0'  # a fifth of the blue on white
   assert pixels(three, light_blue) > 2000 > 100 > pixels(one, light_blue)
   grey = '#999999'

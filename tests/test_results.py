@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from brac import manifest
+from brac.grids import shipped
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -33,7 +33,7 @@ def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(tmp_path):
 
 def test_the_readme_has_the_returns_of_the_manifest():
   readme = read_readme()
-  for place, entry in manifest.read(os.path.join(_ROOT, 'trained_policies')).items():
+  for place, entry in shipped.read(os.path.join(_ROOT, 'trained_policies')).items():
     if place.endswith('/agent_partial_target'):
       cells = ['{mean:.0f} ± {std:.0f}'.format(**entry.returns[how]) for how in ('mode', 'sample')]
       assert f'| {os.path.dirname(place)} | {" | ".join(cells)} |' in readme

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,19 @@ def test_a_folder_of_data_configs_need_not_have_the_presets(configs, tmp_path):
   assert f'--gin_file={project_folder("configs")}/w_vp.gin' in training
 
 
+def test_a_tuned_preset_takes_the_place_of_the_plain_one(configs, tmp_path):
+  mine = tmp_path / 'mine'
+  shutil.copytree(configs, mine)
+  tuned = mine / 'tuned' / 'Pendulum-v1' / 'sac.gin'
+  tuned.parent.mkdir(parents=True)
+  tuned.write_text("include 'sac.gin'\n" + SMALL)
+  for flags, path in ((dict(), tuned), (dict(tuned='false'), mine / 'sac.gin')):
+    done = run(mine, tmp_path, config_dir=mine, presets='sac,dual', dry_run=True, **flags)
+    assert f' --gin_file={path} ' in done.stdout and f'{mine}/dual.gin' in done.stdout
+    said = 'tuned for Pendulum-v1: sac; --notuned takes the plain presets\n'
+    assert done.stderr == (said if path == tuned else '')
+
+
 @pytest.mark.parametrize(
   'flags, text',
   [
@@ -178,13 +192,14 @@ def test_a_mistake_is_one_line_and_nothing_is_started(configs, tmp_path, flags, 
 
 SCHEDULE = """
 import json, sys
-from brac import run_paper, runs
+from brac import runs
+from brac.grids.jobs import Job, Local, run_jobs
 runs.catch_stops()
 jobs = [
-  run_paper.Job(name, ['sh', '-c', script], f'logs/{name}.log', tuple(needs))
+  Job(name, ['sh', '-c', script], f'logs/{name}.log', tuple(needs))
   for name, script, needs in json.loads(sys.argv[1])
 ]
-failed = run_paper.run_jobs(jobs, int(sys.argv[2]))
+failed = run_jobs(jobs, Local(min(int(sys.argv[2]), len(jobs))))
 print(json.dumps(failed))
 """
 
@@ -299,6 +314,10 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
   done = run(configs, tmp_path, **grid)
   assert done.returncode == 1
   assert f'going on from step {step} of' in log.read_text()
+  about = results.read_about(str(folder))
+  assert about[:-1] == ('Pendulum-v1', 'randwalk', 1000, 'sac', '0', 0)
+  assert f' --gin_file={configs}/sac.gin ' in about.command and ' --seed=0 ' in about.command
+  assert about.command in (tmp_path / 'learn' / 'commands.sh').read_text().splitlines()
   assert results.is_finished(str(folder), grid['total_train_steps'])
   broken = logs / 'Pendulum-v1_randwalk_broken_0_n1000.log'
   reason = broken.read_text().splitlines()[-1]

@@ -9,13 +9,13 @@ import os
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from brac.grids.statistics import iqm_interval
-from brac.grids.summary import Summary
-from brac.grids.tables import ABSENT, Rows, write_csv
 
 from brac.data import provenance
 from brac.data.references import Reference, find
 from brac.errors import UserError
+from brac.grids.statistics import iqm_interval
+from brac.grids.summary import Summary
+from brac.grids.tables import ABSENT, Rows, write_csv
 from brac.results import Task
 
 References = Mapping[Task, Reference]

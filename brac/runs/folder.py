@@ -27,6 +27,7 @@ class RunFolder:
     settings: Settings,
     allow_changed_config: bool = False,
     total_train_steps: Optional[int] = None,
+    about: Optional[results.About] = None,
   ):
     """Takes the folder, which is made where it is not there.
 
@@ -35,12 +36,13 @@ class RunFolder:
       settings: what the run is; complete, which is to say taken after all of it was made.
       allow_changed_config: whether it may go on with other settings.
       total_train_steps: the end, where the folder is to tell how far from it the run is.
+      about: what it tells besides, of what run it has.
 
     Raises:
       UserError: another process has it, or it cannot be written.
     """
     self.path, self._settings, self._allow = path, settings, allow_changed_config
-    self._total = total_train_steps
+    self._total, self._about = total_train_steps, about
     self._lock = Lock(path)
 
   def __enter__(self) -> 'RunFolder':
@@ -127,4 +129,4 @@ class RunFolder:
     """Writes down at what step the run is saved and evaluated."""
     if self._total is not None:
       with files.writing(self.path):
-        results.write_progress(self.path, step, self._total)
+        results.write_progress(self.path, step, self._total, self._about)

@@ -7,7 +7,7 @@ import re
 import socket
 
 from brac import checkpoints, files
-from brac.errors import UserError
+from brac.errors import InUse
 
 
 class Lock:
@@ -22,7 +22,8 @@ class Lock:
     """Takes the folder, which is made where it is not there.
 
     Raises:
-      UserError: another process has it, or it cannot be written.
+      InUse: another process has it.
+      UserError: it cannot be written.
     """
     checkpoints.check_path(folder)
     self._folder, self._held = folder, ''
@@ -63,8 +64,8 @@ class Lock:
           raise self._in_use(holder, hint) from None
         os.remove(self._held)
 
-  def _in_use(self, holder: str, hint: str = '') -> UserError:
-    return UserError(f'{self._folder} is in use by {holder or "another process"}{hint}')
+  def _in_use(self, holder: str, hint: str = '') -> InUse:
+    return InUse(f'{self._folder} is in use by {holder or "another process"}{hint}')
 
   def release(self) -> None:
     """Gives the folder back."""

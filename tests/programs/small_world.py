@@ -113,8 +113,8 @@ def run_to(start, *command):
   assert run.wait() == 0, run.stderr
 
 
-def check_mistake(run, world, name, texts):
-  assert run.wait() == 1, run.stderr
+def check_mistake(run, world, name, texts, exit_status=1):
+  assert run.wait() == exit_status, run.stderr
   assert run.stdout == ''
   assert len(run.said) == 1, run.stderr
   assert run.said[0].startswith(name + ': ')

@@ -22,6 +22,8 @@ from small_world import (
   run_to,
 )
 
+from brac.errors import InUse
+
 
 @pytest.mark.parametrize(
   'args, texts',
@@ -92,7 +94,8 @@ def test_a_folder_that_another_process_uses_is_one_line(start, world, tmp_path):
     assert first.poll() is None, first.stderr
     time.sleep(0.01)
   second = start(*command)
-  check_mistake(second, world, 'train_offline', [f'{folder} is in use by process {first.pid} '])
+  in_use = f'{folder} is in use by process {first.pid} '
+  check_mistake(second, world, 'train_offline', [in_use], InUse.exit_status)
   assert first.poll() is None
   assert first.stop(signal.SIGTERM, lambda: True) == 143
 

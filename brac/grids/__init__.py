@@ -1,0 +1,1 @@
+"""Many runs: which are asked for, how they are started, and what their numbers say."""

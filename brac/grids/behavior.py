@@ -1,0 +1,95 @@
+"""The returns of the datasets themselves, which those of policies are compared with."""
+
+import csv
+import os
+from typing import Iterable, NamedTuple
+
+import numpy as np
+
+from brac import programs
+from brac.data_config import folder_name
+from brac.errors import UserError
+from brac.grids.tables import write_csv
+from brac.results import Task
+
+
+class Behavior(NamedTuple):
+  """The returns of a dataset's whole episodes."""
+
+  mean: float
+  std: float
+  by_step: float  # the mean with each episode weighted by its steps: of what batches are drawn from
+  episodes: int
+
+
+def read_behavior(path: str) -> dict[Task, Behavior]:
+  """What `write_behavior` left; raises ValueError where it is damaged."""
+  if not os.path.exists(path):
+    return {}
+  with open(path, newline='') as f:
+    return {
+      (row['env'], row['data'], f'n{int(row["transitions"])}'): Behavior(
+        *(float(row[k]) for k in ('mean', 'std', 'mean by step')), int(row['episodes'])
+      )
+      for row in csv.DictReader(f)
+      if not any(value is None for value in row.values())
+    }
+
+
+def write_behavior(path: str, behavior: dict[Task, Behavior]) -> None:
+  header = ['env', 'data', 'transitions', 'mean', 'std', 'mean by step', 'episodes']
+  rows = ([*task[:2], task[2][1:], *values] for task, values in sorted(behavior.items()))
+  write_csv(path, [header, *rows])
+
+
+def measure_behavior(path: str) -> tuple[str, Behavior]:
+  """Of the dataset at a path: how many transitions it has, as in a `Task`, and their returns.
+
+  Raises:
+    UserError: there is none, or it does not tell its episodes.
+  """
+  from brac.data import stored
+
+  returns, steps = stored.episodes(path)
+  if not len(returns):
+    raise UserError(f'dataset {path} tells of no whole episode')
+  by_step = np.average(returns, weights=steps)
+  behavior = Behavior(float(returns.mean()), float(returns.std()), float(by_step), len(returns))
+  return f'n{stored.size_of(path)}', behavior
+
+
+def load_behavior(
+  tasks: Iterable[Task], data_root_dir: str, sub_dir: str, file_name: str, kept_in: str
+) -> tuple[dict[Task, Behavior], list[str]]:
+  """The returns of the datasets that are there, of others as they were kept; and what went wrong.
+
+  Args:
+    tasks: those whose data is looked for.
+    data_root_dir, sub_dir, file_name: it is at {data_root_dir}/{ENV}/{DATA}/{sub_dir}/{file_name}.
+    kept_in: the file that `write_behavior` leaves, for a time when the data is gone.
+  """
+  notes: list[str] = []
+  try:
+    kept = read_behavior(kept_in)
+  except (OSError, ValueError, KeyError, TypeError, csv.Error):
+    kept = {}
+    notes.append(f'{kept_in} cannot be read; it is written anew')
+  tasks = set(tasks)
+  for place in sorted({task[:2] for task in tasks}):
+    path = os.path.join(data_root_dir, *map(folder_name, place), sub_dir, file_name)
+    if os.path.isdir(os.path.dirname(path)):
+      programs.quiet_imports()
+      from brac import checkpoints
+
+      of_place = {task for task in tasks if task[:2] == place}
+      try:
+        if not of_place <= kept.keys() or checkpoints.exists(path):
+          n, behavior = measure_behavior(path)
+          kept[(*place, n)] = behavior
+          notes += [
+            f'{" ".join(task)}: dataset {path} is another one, of {n[1:]} transitions'
+            for task in sorted(of_place - {(*place, n)})
+          ]
+      except UserError as error:
+        notes.append(str(error))
+  return kept, notes

@@ -1,0 +1,282 @@
+"""Programs that are run, several at a time, each after those that it needs.
+
+A backend starts them: `Local` on cores of this machine, `ray_jobs.Ray` on those of a cluster. Who
+has jobs to run knows of a backend only whether it has room, and how it starts a job; of a started
+job whether it is over, and how it is asked to stop.
+"""
+
+import abc
+import dataclasses
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import IO, Callable, Optional, Sequence
+
+from brac.errors import InUse
+
+_LEASH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'leash.py')
+_POLL_SECONDS = 0.2
+_RETRY_SECONDS = 5.0  # after which it is looked whether what another process had is free
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A program to be run.
+
+  Attributes:
+    name: what a person reads of it, and what other jobs need it by.
+    command: the program and its flags.
+    log: the file that its output is added to.
+    needs: the names of jobs that have to be over before.
+    folder: what it writes, and locks while it does.
+    is_done: tells whether somebody has done it by now.
+  """
+
+  name: str
+  command: list[str]
+  log: str
+  needs: tuple[str, ...] = ()
+  folder: Optional[str] = None
+  is_done: Callable[[], bool] = lambda: False
+
+
+class Started(abc.ABC):
+  """A job that was started.
+
+  Attributes:
+    job: what was started.
+    log: where its output is.
+  """
+
+  def __init__(self, job: Job):
+    self.job, self.log, self._since = job, job.log, time.monotonic()
+
+  @abc.abstractmethod
+  def poll(self) -> Optional[int]:
+    """Its exit status; None where it is not over."""
+
+  @abc.abstractmethod
+  def stop(self) -> None:
+    """Sends it SIGTERM: it saves and ends, or at a second one ends."""
+
+  @abc.abstractmethod
+  def last_line(self) -> str:
+    """What it said last: where it failed, why."""
+
+  def seconds(self) -> float:
+    return time.monotonic() - self._since
+
+  def fault(self) -> str:
+    """Why it failed; '' where it did not."""
+    status = self.poll()
+    reason = [f'exit status {status}', self.last_line(), self.log]
+    return ': '.join(filter(None, reason)) if status else ''
+
+
+class Backend(abc.ABC):
+  """Where jobs are run."""
+
+  @abc.abstractmethod
+  def has_room(self) -> bool:
+    """Whether a further job may be started now."""
+
+  @abc.abstractmethod
+  def start(self, job: Job) -> Started:
+    """Starts a job."""
+
+
+class Local(Backend):
+  """Cores of this machine, of which each job has its own.
+
+  Two trainings on a core each do a third more than two that share both.
+  """
+
+  def __init__(self, n_jobs: int, n_cores: Optional[int] = None):
+    """Takes how many jobs run at a time, on so many cores each, or with the cores shared out."""
+    self._free = shares(sorted(os.sched_getaffinity(0)), n_jobs, n_cores)
+    self._running: dict[_Process, list[int]] = {}
+
+  def has_room(self) -> bool:
+    for process in [p for p in self._running if p.poll() is not None]:
+      self._free.append(self._running.pop(process))
+    return bool(self._free)
+
+  def start(self, job: Job) -> Started:
+    cores = self._free.pop(0)
+    process = _Process(job, cores)
+    self._running[process] = cores
+    return process
+
+
+class _Process(Started):
+  """A process of this machine, on certain cores."""
+
+  def __init__(self, job: Job, cores: list[int]):
+    super().__init__(job)
+    log = open_log(job.log)
+    self.log, self._begin = log.name, log.tell()
+    with log:
+      self._process = start_process(job.command, cores, log)
+
+  def poll(self) -> Optional[int]:
+    return self._process.poll()
+
+  def stop(self) -> None:
+    self._process.send_signal(signal.SIGTERM)
+
+  def last_line(self) -> str:
+    return last_line(self.log, self._begin)
+
+
+def start_process(
+  command: Sequence[str], cores: Sequence[int], log: IO, **more
+) -> subprocess.Popen:
+  """Starts a program on certain cores, which ends when this one is gone; `more` is for Popen."""
+  all_cores = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, cores)  # which the new process takes over from this thread
+  try:
+    return subprocess.Popen(
+      [sys.executable, '-I', '-S', _LEASH, str(os.getpid()), *command],
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      # In a session of its own: a Ctrl-C at the terminal would reach it as well as our signal, and
+      # the second of two makes a program end without its save.
+      start_new_session=True,
+      **more,
+    )
+  finally:
+    os.sched_setaffinity(0, all_cores)
+
+
+def shares(cores: Sequence[int], n: int, n_each: Optional[int] = None) -> list[list[int]]:
+  """The cores of each of n jobs: `n_each` of them, or as many as there are for each.
+
+  Where there are not enough for all, some are given twice.
+  """
+  if n_each is None:
+    return [list(cores[k::n]) or [cores[k % len(cores)]] for k in range(n)]
+  n_each = min(n_each, len(cores))
+  return [[cores[(k * n_each + i) % len(cores)] for i in range(n_each)] for k in range(n)]
+
+
+def open_log(path: str) -> IO:
+  """Opens a log to add to; one of another name where a program is writing to that one.
+
+  The lock on it is the opened file's: it lasts as long as a program that has it for its output.
+  """
+  stem, ending = os.path.splitext(path)
+  for k in range(1, 100):
+    log = try_lock(path if k == 1 else f'{stem}.{k}{ending}')
+    if log:
+      log.seek(0, os.SEEK_END)
+      return log
+  raise OSError(f'{path}: 99 programs are writing to logs of this name')
+
+
+def last_line(log: str, begin: int) -> str:
+  """The last line of a log that is not empty and stands after the byte `begin`."""
+  with open(log, 'rb') as f:
+    f.seek(begin)
+    lines = f.read().decode(errors='replace').splitlines()
+  return next((line.strip() for line in reversed(lines) if line.strip()), '')
+
+
+def try_lock(path: str) -> Optional[IO]:
+  """A file, opened to add to it, that is locked until it is closed; None where another has it."""
+  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+  handle = open(path, 'ab')
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    handle.close()
+    return None
+  except OSError:  # a file system without locks
+    pass
+  return handle
+
+
+def is_in_use(folder: Optional[str]) -> bool:
+  """Whether a process has locked the folder of a run, or of a collection."""
+  path = os.path.join(folder or '', 'lock')
+  if not folder or not os.path.exists(path):
+    return False
+  lock = try_lock(path)
+  if lock:
+    lock.close()
+  return lock is None
+
+
+def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
+  """Runs jobs until all are over or a signal asks to stop.
+
+  What another process is at work on is waited for.
+
+  Returns:
+    The names of those that failed, and why.
+  """
+  from brac import runs
+
+  waiting, running, failed = list(jobs), [], {}
+  over: set[str] = set()
+  retry_at: dict[str, float] = {}
+  try:
+    while (waiting or running) and not runs.stop_requested():
+      for started in [x for x in running if x.poll() is not None]:
+        running.remove(started)
+        name = started.job.name
+        if started.poll() == InUse.exit_status:
+          waiting.append(started.job)
+          continue
+        over.add(name)
+        if fault := started.fault():
+          failed[name] = fault
+        state = fault or f'done in {started.seconds():.0f} s'
+        print(f'[{len(over)} of {len(jobs)}] {name}: {state}', flush=True)
+      for job in list(waiting):
+        lacking = next((name for name in job.needs if name in failed), None)
+        if lacking:
+          failed[job.name] = f'not started, as it needs {lacking}'
+          over.add(job.name)
+          waiting.remove(job)
+        elif (
+          over.issuperset(job.needs)
+          and time.monotonic() >= retry_at.get(job.name, 0)
+          and backend.has_room()
+        ):
+          if job.is_done():
+            over.add(job.name)
+            waiting.remove(job)
+            print(f'[{len(over)} of {len(jobs)}] {job.name}: done by another program', flush=True)
+            continue
+          if is_in_use(job.folder):
+            if job.name not in retry_at:
+              print(f'{job.name}: {job.folder} is in use: waiting for it', flush=True)
+            retry_at[job.name] = time.monotonic() + _RETRY_SECONDS
+            continue
+          running.append(backend.start(job))
+          waiting.remove(job)
+          print(f'{job.name}: started, {running[-1].log}', flush=True)
+      time.sleep(_POLL_SECONDS)
+  finally:
+    stop_all(running)
+  return failed
+
+
+def stop_all(running: Sequence[Started]) -> None:
+  """Lets programs save and end; at a further signal, end."""
+
+  def stop_and_wait() -> None:
+    for started in running:
+      started.stop()
+    while any(started.poll() is None for started in running):
+      time.sleep(_POLL_SECONDS)
+
+  try:
+    stop_and_wait()
+  except KeyboardInterrupt:
+    stop_and_wait()
+    raise

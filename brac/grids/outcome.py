@@ -1,0 +1,152 @@
+"""What a search leaves: the table of its trials, a figure, and the preset with the best values."""
+
+import math
+import os
+import textwrap
+
+from brac import files
+from brac.grids.curves import BLUE, GREEN, PURPLE, VERMILION, plain
+from brac.grids.search import Search, Standing
+from brac.grids.tables import markdown, shown, text, write_csv
+
+SIGN = 'as brac.sweep found them'  # by which a file is known to be a search's
+
+
+def header(search: Search) -> list[str]:
+  values = [f'at {step}' for step in search.schedule.rungs()]
+  return [*search.space.values, 'steps', 'return', *values, 'status']
+
+
+def rows(search: Search) -> list[list]:
+  """A row for each trial, the best of those that have come farthest first."""
+  found = []
+  for standing in _tried(search):
+    values, curve = standing.point.values, standing.curve
+    steps = curve.steps[-1] if curve.steps else 0
+    numbers = [curve.mean(search.schedule.last), *standing.values]
+    numbers = ['' if math.isnan(x) else x for x in numbers]
+    found.append([*values.values(), steps, *numbers, _status(search, standing)])
+  return found
+
+
+def _tried(search: Search) -> list[Standing]:
+  standings = [s for s in search.standings() if s.curve.steps or s.point.name in search.faults]
+  last = search.schedule.last
+
+  def order(standing: Standing):
+    value = standing.curve.mean(last)
+    value = standing.worth(standing.level - 1) if standing.level else value
+    return -standing.level, -value if math.isfinite(value) else math.inf
+
+  return sorted(standings, key=order)
+
+
+def _status(search: Search, standing: Standing) -> str:
+  if standing.point.name in search.faults:
+    return 'failed'
+  if standing.level == len(standing.values):
+    return 'whole'
+  return 'stopped' if standing.level else 'begun'
+
+
+def readable(search: Search) -> list[list[str]]:
+  """The table's cells as people read them."""
+  n = len(search.space.values)
+  lines = [header(search)]
+  for row in rows(search):
+    numbers = ['-' if x == '' else shown(x) for x in row[n + 1 : -1]]
+    lines.append([*(f'{x:g}' for x in row[:n]), str(row[n]), *numbers, row[-1]])
+  return lines
+
+
+def protocol(search: Search) -> str:
+  """How the trials were compared, in a sentence or two."""
+  schedule, policy = search.schedule, search.judged_by()
+  *rungs, total = schedule.rungs()
+  at = f' Compared at step {", ".join(map(str, rungs))}, where one in {schedule.reduction} goes on;'
+  return (
+    f'Seed {search.seed}. A return is the mean of the last {schedule.last} evaluations of {policy}.'
+    f'{at if rungs else ""} a whole trial has {total} steps.'
+  )
+
+
+def write_tables(search: Search) -> str:
+  """Writes the trials as CSV and Markdown; returns the path without its ending."""
+  path = os.path.join(search.folder, f'trials_{search.seed}')
+  with files.writing(search.folder):
+    write_csv(path + '.csv', [header(search), *rows(search)])
+    page = [f'# {search.name}', protocol(search), markdown(readable(search))]
+    page += [f'- failed: {name}: {fault}' for name, fault in search.faults.items()]
+    page.append(f'![Returns]({os.path.basename(path)}.png)')
+    files.write_text(path + '.md', '\n\n'.join(page) + '\n')
+  return path
+
+
+def draw(search: Search, path: str) -> None:
+  """The returns over the first macro, a line for each value of the others, a panel for each rung.
+
+  Filled points went on from there or are whole trials; open ones were stopped.
+  """
+  from matplotlib.figure import Figure
+
+  standings = search.standings()
+  steps = search.schedule.rungs()
+  x_name, *others = search.space.values
+  lines: dict[tuple, list[Standing]] = {}
+  for standing in standings:
+    lines.setdefault(tuple(standing.point.values[o] for o in others), []).append(standing)
+  size = 1.0 + 3.6 * len(steps), 4.0
+  figure = Figure(figsize=size, dpi=120, layout='constrained')
+  axes = figure.subplots(1, len(steps), sharex=True, sharey=True, squeeze=False)[0]
+  colors, styles = (BLUE, VERMILION, GREEN, PURPLE, 'black'), ('-', '--', '-.', ':')
+  handles = {}
+  for k, (step, ax) in enumerate(zip(steps, axes)):
+    for n, (values, line) in enumerate(lines.items()):
+      there = sorted((s for s in line if s.level > k), key=lambda s: s.point.values[x_name])
+      if not there:
+        continue
+      color, style = colors[n % len(colors)], styles[n // len(colors) % len(styles)]
+      xs = [s.point.values[x_name] for s in there]
+      ys = [s.values[k] for s in there]
+      label = ', '.join(f'{o} {value:g}' for o, value in zip(others, values)) or x_name
+      (drawn,) = ax.plot(xs, ys, style, color=color, lw=1.2, marker='o', ms=5)
+      handles.setdefault(label, drawn)
+      stopped = [(x, y) for x, y, s in zip(xs, ys, there) if s.level == k + 1 < len(steps)]
+      if stopped:
+        ax.plot(*zip(*stopped), 'o', ms=5, mfc='white', mec=color, zorder=3)
+    if min(search.space.values[x_name]) > 0:
+      ax.set_xscale('log')
+    n_there = sum(s.level > k for s in standings)
+    ax.set_title(f'step {step} ({n_there} trial{"" if n_there == 1 else "s"})', fontsize=9)
+    ax.set_xlabel(x_name, fontsize=9)
+    ax.grid(alpha=0.25)
+    ax.tick_params(labelsize=8)
+  axes[0].set_ylabel(
+    f'return of {search.judged_by()},\nmean of the last {search.schedule.last} evaluations',
+    fontsize=9,
+  )
+  figure.suptitle(plain(f'{search.name}; open points were stopped there'), fontsize=10)
+  labels = [plain(label) for label in handles]
+  place = 'outside lower center'
+  figure.legend(handles.values(), labels, loc=place, ncols=3, fontsize=8, frameon=False)
+  figure.savefig(path)
+
+
+def tuned_text(search: Search, include: str, about: list[str]) -> str:
+  """A gin file that includes the preset and binds the best values, with how they were found.
+
+  Args:
+    search: one of which a trial has come to a rung.
+    include: the preset, as gin finds it.
+    about: sentences on the environment and the data.
+  """
+  winner = search.best()
+  comment = [f'{search.name}: {" and ".join(search.space.values)} {SIGN}.', '']
+  comment += textwrap.wrap(' '.join([*about, protocol(search)]), 96)
+  comment += ['', *text(readable(search)).splitlines()]
+  comment += [f'failed: {name}' for name in search.faults]
+  lines = [f'# {line}'.rstrip() for line in comment] + ['', f"include '{include}'", '']
+  for macro, values in search.space.values.items():
+    tried = ', '.join(f'{x:g}' for x in values)
+    lines.append(f'{macro} = {winner.point.values[macro]!r}  # of {tried}')
+  return '\n'.join(lines) + '\n'

@@ -1,0 +1,254 @@
+"""What has to be run for a grid: its trainings, and the data and clones that they need."""
+
+import ast
+import dataclasses
+import functools
+import os
+import re
+import sys
+from typing import Callable, Optional, Sequence
+
+from brac import results
+from brac.data_config import folder_name, project_folder
+from brac.errors import UserError
+from brac.grids import presets
+from brac.grids.jobs import Job
+from brac.hyperparameters import same
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+  """What all trainings of a grid have in common; the attributes are run_paper's flags."""
+
+  root_dir: str
+  data_root_dir: str
+  config_dir: str
+  policy_root_dir: Optional[str]
+  n_train: int
+  total_train_steps: int
+  n_eval_episodes: int
+  gin_bindings: Sequence[str]
+
+
+class Plan:
+  """The jobs of a grid, in the order in which they were asked for.
+
+  Attributes:
+    jobs: by their names.
+    finished: the folders of trainings that need no job.
+  """
+
+  def __init__(self, grid: Grid, names: Sequence[str] = (), tuned: bool = False):
+    """Plans nothing yet.
+
+    Args:
+      grid: what all trainings have in common.
+      names: the presets of the grid: where a clone is one of them, each training has its seed's.
+      tuned: whether presets that are tuned for an environment take the place of the plain ones.
+    """
+    self._grid, self._names, self._tuned = grid, names, tuned
+    self.jobs: dict[str, Job] = {}
+    self.finished: set[str] = set()
+    self._untold: set[str] = set()
+    self._older: set[str] = set()
+    self._data_notes: dict[str, str] = {}
+    self._presets: dict[tuple[str, str], presets.Preset] = {}
+
+  def preset(self, name: str, env_name: str) -> presets.Preset:
+    """Reads a preset for an environment, once; raises UserError where that cannot be."""
+    if (name, env_name) not in self._presets:
+      config_dir = self._grid.config_dir
+      path = presets.find_tuned(config_dir, name, env_name) if self._tuned else None
+      path = path or presets.find_preset(config_dir, name)
+      self._presets[name, env_name] = presets.load(path, self._grid.gin_bindings)
+    return self._presets[name, env_name]
+
+  def collection(self, env_name: str, data_name: str) -> Optional[str]:
+    """Plans for the data; returns the name of the job, None where the data is there."""
+    from brac import checkpoints
+
+    grid = self._grid
+    path = os.path.join(grid.data_root_dir, *map(folder_name, (env_name, data_name)), '0', 'data')
+    if checkpoints.exists(path):
+      self._compare_size(path)
+      return None
+    config_file = f'dcfg_{folder_name(data_name)}'
+    config = presets.find(grid.config_dir, config_file, '.py')
+    flags = dict(
+      root_dir=grid.data_root_dir,
+      config_file=config_file,
+      n_samples=grid.n_train,
+      n_eval_episodes=grid.n_eval_episodes,
+    )
+    if grid.config_dir != project_folder('configs'):
+      flags['config_dir'] = os.path.dirname(config)
+    if grid.policy_root_dir:
+      flags['policy_root_dir'] = grid.policy_root_dir
+    folder, what = os.path.dirname(path), 'collection'
+    is_done = functools.partial(checkpoints.exists, path)
+    return self._job('collect_data', env_name, data_name, what, (), flags, folder, is_done)
+
+  def training(
+    self, env_name: str, data_name: str, preset: str, seed: int, sub_dir: str = '0'
+  ) -> Optional[str]:
+    """Plans for a run; returns the name of the job, None where the run is finished.
+
+    Raises:
+      UserError: it is finished with other settings, or what it needs cannot be had.
+    """
+    grid, loaded = self._grid, self.preset(preset, env_name)
+    data = self._data(env_name, data_name)
+    folder = os.path.join(grid.root_dir, data, preset, sub_dir, str(seed))
+    if results.is_finished(folder, grid.total_train_steps):
+      self._note_finished(folder, loaded)
+      return None
+    needs = [self.collection(env_name, data_name), self.clone(env_name, data_name, preset, seed)]
+    flags = dict(
+      gin_file=loaded.path,
+      root_dir=grid.root_dir,
+      data_root_dir=grid.data_root_dir,
+      n_train=grid.n_train,
+      seed=seed,
+      total_train_steps=grid.total_train_steps,
+      n_eval_episodes=grid.n_eval_episodes,
+    )
+    what = f'{preset} {seed}'
+    if sub_dir != '0':
+      flags['sub_dir'], what = sub_dir, f'{preset} {sub_dir} {seed}'
+    is_done = functools.partial(results.is_finished, folder, grid.total_train_steps)
+    return self._job(
+      'train_offline', env_name, data_name, what, needs, flags, folder, is_done, grid.gin_bindings
+    )
+
+  def clone(self, env_name: str, data_name: str, preset: str, seed: int) -> Optional[str]:
+    """Plans for the clone that a run will take; returns the name of the job, None without one.
+
+    Raises:
+      UserError: it is finished, but gone.
+    """
+    from brac import agents
+
+    clone = agents.load(self.preset(preset, env_name).agent_name).CLONE
+    if not clone:
+      return None
+    data = self._data(env_name, data_name)
+    clone_seed = self._clone_to_train(clone.agent, data, seed)
+    if clone.agent in self._names:
+      job = self.training(env_name, data_name, clone.agent, seed)
+    elif clone_seed is not None:
+      job = self.training(env_name, data_name, clone.agent, clone_seed)
+    else:
+      return None
+    if clone_seed is not None and not job:
+      raise UserError(
+        f'{env_name} {data_name} {preset} {seed} needs a clone: {clone.agent} is finished there, '
+        'but its agent_behavior is gone; remove the folder of that run, and it is trained again'
+      )
+    return job
+
+  def notes(self) -> list[str]:
+    """What is to be known of the data, the presets, and the finished runs that are taken."""
+    notes = list(self._data_notes.values())
+    for env_name in dict.fromkeys(env_name for _, env_name in self._presets):
+      tuned = [
+        name for (name, env), preset in self._presets.items() if env == env_name and preset.is_tuned
+      ]
+      if tuned:
+        notes.append(f'tuned for {env_name}: {", ".join(tuned)}; --notuned takes the plain presets')
+    for folders, what, taken in (
+      (self._untold, 'do not tell their settings', ': they are taken for what is asked for'),
+      (self._older, 'were trained by another version of the code', '; they are taken as they are'),
+    ):
+      if folders:
+        of = f'{len(folders)} of {len(self.finished)} finished runs'
+        notes.append(f'{of} {what}, as {min(folders)}{taken}')
+    return notes
+
+  def _data(self, env_name: str, data_name: str) -> str:
+    return os.path.join(*map(folder_name, (env_name, data_name)), f'n{self._grid.n_train}')
+
+  def _job(
+    self,
+    program: str,
+    env_name: str,
+    data_name: str,
+    what: str,
+    needs: Sequence[Optional[str]],
+    flags: dict[str, object],
+    folder: str,
+    is_done: Callable[[], bool],
+    gin_bindings: Sequence[str] = (),
+  ) -> str:
+    """Notes a job down, if it was not; returns its name."""
+    grid, name = self._grid, f'{env_name} {data_name} {what}'
+    if name not in self.jobs:
+      command = [sys.executable, '-m', f'brac.{program}']
+      command += [f'--{flag}={value}' for flag, value in flags.items()]
+      command += [f'--gin_bindings={binding}' for binding in gin_bindings]
+      command += [f'--env_name={env_name}', f'--data_name={data_name}']
+      file_name = f'{re.sub("[ /:]", "_", name)}_n{grid.n_train}.log'
+      log = os.path.join(grid.root_dir, 'logs', file_name)
+      self.jobs[name] = Job(name, command, log, tuple(filter(None, needs)), folder, is_done)
+    return name
+
+  def _clone_to_train(self, agent: str, data: str, seed: int) -> Optional[int]:
+    """The seed of the clone that has to be trained for a run; None where there is one to take.
+
+    That is the one which train_offline will take: half trained, it does not do. One that tells
+    nothing of its training was put there, or is shipped.
+    """
+    from brac import checkpoints, clones
+
+    for path in clones.places(agent, self._grid.root_dir, data, '0', seed):
+      if checkpoints.exists(path):
+        folder = os.path.dirname(path)
+        return int(os.path.basename(folder)) if results.is_half_trained(folder) else None
+    return 0
+
+  def _compare_size(self, path: str) -> None:
+    """Notes where a dataset is not of the size that is asked for."""
+    from brac.data import stored
+
+    if path not in self._data_notes:
+      n, wanted = stored.size_of(path), self._grid.n_train
+      if n != wanted:
+        used = f'the first {wanted}' if n > wanted else 'all'
+        self._data_notes[path] = f'{path} has {n} transitions: {used} of them are used'
+
+  def _note_finished(self, folder: str, preset: presets.Preset) -> None:
+    from brac import runs
+
+    self.finished.add(folder)
+    version = self._check_settings(folder, preset)
+    if version is None:
+      self._untold.add(folder)
+    elif version != runs.version():
+      self._older.add(folder)
+
+  def _check_settings(self, folder: str, preset: presets.Preset) -> Optional[str]:
+    """The version of the code that trained a finished run; None where it tells no settings.
+
+    Raises:
+      UserError: they are others.
+    """
+    from brac import agents, checkpoints, runs
+
+    path = os.path.join(folder, 'agent')
+    clone = agents.load(preset.agent_name).CLONE
+    then = runs.kept_settings(path) if checkpoints.exists(path) else results.read_settings(folder)
+    changes = []
+    for name, value in {**preset.settings, '--n_eval_episodes': self._grid.n_eval_episodes}.items():
+      try:
+        was = ast.literal_eval(then[name])
+      except (KeyError, ValueError, SyntaxError):  # nothing depends on it, or it names a function
+        continue
+      if clone and name.endswith(f'.{clone.parameter}'):  # None, and the clone it stood for
+        continue
+      if not same(was, value):
+        changes.append(f'{name} was {was!r}, is {value!r}')
+    if changes:
+      raise UserError(
+        f'{folder} is finished, with other settings: {"; ".join(changes)}; choose another '
+        '--root_dir'
+      )
+    return then.get('version', 'unknown') if then else None

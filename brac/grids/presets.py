@@ -1,0 +1,69 @@
+"""The presets and data configs that a grid names, found and read before anything is started."""
+
+import difflib
+import os
+from typing import NamedTuple, Optional, Sequence
+
+from brac import gin_config
+from brac.data_config import folder_name, project_folder
+from brac.errors import UserError
+
+
+class Preset(NamedTuple):
+  """A preset with the bindings that a grid adds to it."""
+
+  path: str
+  agent_name: str
+  settings: dict[str, object]  # what they bind
+
+  @property
+  def is_tuned(self) -> bool:
+    """Whether it is one that is tuned for an environment."""
+    return os.path.basename(os.path.dirname(os.path.dirname(self.path))) == 'tuned'
+
+
+def find(config_dir: str, name: str, ending: str) -> str:
+  """The path of a config in a folder; raises UserError where there is none."""
+  path = os.path.join(config_dir, name + ending)
+  if not os.path.isfile(path):
+    there = os.listdir(config_dir) if os.path.isdir(config_dir) else []
+    names = [n[: -len(ending)] for n in there if n.endswith(ending)]
+    near = difflib.get_close_matches(name, names, 1, 0.3)
+    raise UserError(f'there is no {path}' + (f'; did you mean {near[0]!r}?' if near else ''))
+  return path
+
+
+def find_preset(config_dir: str, name: str) -> str:
+  """The path of a preset in a folder, or among the project's own.
+
+  Raises:
+    UserError: there is none.
+  """
+  own = os.path.join(project_folder('configs'), name + '.gin')
+  has = os.path.isfile(os.path.join(config_dir, name + '.gin')) or not os.path.isfile(own)
+  return find(config_dir, name, '.gin') if has else own
+
+
+def find_tuned(config_dir: str, name: str, env_name: str) -> Optional[str]:
+  """The path of a preset as it is tuned for an environment, beside where the plain one is."""
+  folder = os.path.dirname(find_preset(config_dir, name))
+  path = os.path.join(tuned_folder(folder), folder_name(env_name), name + '.gin')
+  return path if os.path.isfile(path) else None
+
+
+def tuned_folder(config_dir: str) -> str:
+  """Where presets of a folder stand that are tuned, in a folder for each environment."""
+  return os.path.join(config_dir, 'tuned')
+
+
+def load(path: str, gin_bindings: Sequence[str]) -> Preset:
+  """Reads a preset.
+
+  Raises:
+    UserError: gin does not understand it, or it binds no agent's name and would train
+      --agent_name's in that one's folder.
+  """
+  preset = gin_config.parse([path], gin_bindings)
+  if preset.agent_name is None:
+    raise UserError(f'{path} binds no train_eval_offline.agent_name')
+  return Preset(path, preset.agent_name, preset.bound)

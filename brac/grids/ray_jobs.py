@@ -1,0 +1,131 @@
+"""Jobs on a cluster of Ray's: the same commands on the same folders, on whatever node has cores.
+
+All nodes see the folders under the same paths, and the environment with this package as well. What
+loses its node is started again on another, and goes on from its last save.
+"""
+
+import os
+import signal
+import tempfile
+import time
+from typing import IO, Optional
+
+from brac.errors import UserError
+from brac.grids.jobs import Backend, Job, Started, last_line, open_log, start_process, try_lock
+
+_POLL_SECONDS = 0.2
+_STOPPED = 128 + signal.SIGTERM
+
+
+class Ray(Backend):
+  """The cores of a cluster."""
+
+  def __init__(self, address: str, n_jobs: Optional[int] = None, n_cores: Optional[int] = None):
+    """Joins a cluster.
+
+    Args:
+      address: of its head, or `auto` for the one that this machine belongs to.
+      n_jobs: how many jobs run at a time; None: as many as there are cores for.
+      n_cores: how many cores each has; None: 1.
+
+    Raises:
+      UserError: Ray is not installed, or there is no such cluster.
+    """
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+      import ray
+    except ImportError:
+      raise UserError(
+        '--ray_address needs Ray, which is not here: pip install "brac[ray]"'
+      ) from None
+    try:
+      ray.init(address=address, log_to_driver=False, logging_level='ERROR')
+    except (ConnectionError, ValueError, RuntimeError) as error:
+      why = str(error).strip().splitlines()[0]
+      raise UserError(f'--ray_address {address}: no cluster can be joined there: {why}') from error
+    for number, handler in handlers.items():  # Ray's own do not wait for saves
+      signal.signal(number, handler)
+    self._ray, self._n_jobs, self._n_cores = ray, n_jobs, n_cores or 1
+    self._running: list[_Task] = []
+
+  def has_room(self) -> bool:
+    self._running = [task for task in self._running if task.poll() is None]
+    room = self._ray.cluster_resources().get('CPU', 0) // self._n_cores
+    return len(self._running) < (room if self._n_jobs is None else min(room, self._n_jobs))
+
+  def start(self, job: Job) -> Started:
+    # -1: as often as nodes are lost. What the program itself fails at is no reason to try again.
+    run = self._ray.remote(num_cpus=self._n_cores, max_retries=-1)(_run_on_node)
+    python_path = os.environ.get('PYTHONPATH')
+    reference = run.remote(job.command, job.log, self._n_cores, os.getcwd(), python_path)
+    self._running.append(_Task(job, self._ray, reference))
+    return self._running[-1]
+
+
+class _Task(Started):
+  """A job that is a task of a cluster."""
+
+  def __init__(self, job: Job, ray, reference):
+    super().__init__(job)
+    self._ray, self._reference = ray, reference
+    self._status: Optional[int] = None
+    self._said = ''
+
+  def poll(self) -> Optional[int]:
+    if self._status is None and self._ray.wait([self._reference], timeout=0)[0]:
+      try:
+        self._status, self.log, self._said = self._ray.get(self._reference)
+      except self._ray.exceptions.TaskCancelledError:  # before it began
+        self._status = _STOPPED
+      except self._ray.exceptions.RayError as error:
+        self._status, self._said = 1, str(error).strip().splitlines()[-1]
+    return self._status
+
+  def stop(self) -> None:
+    if self.poll() is None:
+      self._ray.cancel(self._reference)  # a KeyboardInterrupt where it runs
+
+  def last_line(self) -> str:
+    return self._said
+
+
+def _run_on_node(
+  command: list[str], log_path: str, n_cores: int, folder: str, python_path: Optional[str]
+) -> tuple[int, str, str]:
+  """Runs a program on a node, on cores that no other task there has.
+
+  Returns:
+    Its exit status, its log, and what it said last.
+  """
+  environment = {**os.environ, **({'PYTHONPATH': python_path} if python_path else {})}
+  locks, cores = _take_cores(n_cores)
+  with open_log(log_path) as log:
+    begin = log.tell()
+    cwd = folder if os.path.isdir(folder) else None
+    process = start_process(command, cores, log, cwd=cwd, env=environment)
+  # Polled, for Ray cancels a task by a KeyboardInterrupt, which does not end a wait.
+  while True:
+    try:
+      while process.poll() is None:
+        time.sleep(_POLL_SECONDS)
+      break
+    except KeyboardInterrupt:
+      process.send_signal(signal.SIGTERM)
+  for lock in locks:
+    lock.close()
+  return process.returncode, log.name, last_line(log.name, begin)
+
+
+def _take_cores(n: int) -> tuple[list[IO], list[int]]:
+  """Cores of this machine that no other task has taken, and the locks that say so.
+
+  Ray counts cores and says of none whose it is. Where too few are free, all are taken.
+  """
+  folder = os.path.join(tempfile.gettempdir(), f'brac_cores_{os.getuid()}')
+  locks, cores = [], []
+  for core in sorted(os.sched_getaffinity(0)):
+    lock = try_lock(os.path.join(folder, str(core))) if len(cores) < n else None
+    if lock:
+      locks.append(lock)
+      cores.append(core)
+  return locks, cores if len(cores) == n else sorted(os.sched_getaffinity(0))

@@ -1,0 +1,394 @@
+"""A search for the values of a preset, by successive halving, that several machines share.
+
+What a trial is worth is read from its run's folder; the study, optuna's journal, keeps what was
+tried and says when a trial is to be stopped. So a search that is killed at any moment, or has lost
+its journal, goes on from the folders; and runs that were made otherwise are taken for trials.
+
+The rule is that of Li et al., A System for Massively Parallel Hyperparameter Tuning, arXiv
+1810.05934: at each rung the best 1/η of those that have come there go on. A trial that optuna's
+pruner stopped, which knows only those before it, goes on when it turns out to be among the best.
+"""
+
+import contextlib
+import fcntl
+import math
+import os
+import time
+import warnings
+from typing import IO, Callable, NamedTuple, Optional
+
+from absl import logging
+
+from brac import files, results
+from brac.errors import InUse, UserError
+from brac.grids.jobs import Backend, Job, Started, is_in_use, stop_all, try_lock
+from brac.grids.space import Curve, Point, Space, read_curve
+
+JOURNAL = 'study.journal'
+_LOOK = 10  # of so many polls, at one it is looked for what others have left or found out
+
+
+def optuna():
+  """The library; raises UserError where it is not installed."""
+  try:
+    import optuna
+  except ImportError:
+    raise UserError('a search needs optuna, which is not here: pip install "brac[sweep]"') from None
+  optuna.logging.set_verbosity(optuna.logging.WARNING)
+  warnings.filterwarnings('ignore', category=optuna.exceptions.ExperimentalWarning)
+  return optuna
+
+
+class Schedule(NamedTuple):
+  """How trials are compared.
+
+  Attributes:
+    total_train_steps: of those that are never stopped.
+    first_rung: the step at which trials are compared first; the next rung is `reduction` times as
+      far, and so on.
+    reduction: η: at a rung one of so many goes on.
+    last: how many of the last evaluations up to a step are averaged.
+    max_trials: how many points are tried at most.
+  """
+
+  total_train_steps: int
+  first_rung: int
+  reduction: int
+  last: int
+  max_trials: int
+
+  def rungs(self) -> list[int]:
+    """The steps of the rungs, and at the end that of whole trials."""
+    rungs, step = [], self.first_rung
+    while step < self.total_train_steps:
+      rungs.append(step)
+      step *= self.reduction
+    return [*rungs, self.total_train_steps]
+
+
+class Standing(NamedTuple):
+  """How far the run of a point has come.
+
+  Attributes:
+    curve: its evaluations.
+    values: what it was worth at each rung and as a whole trial; NaN where it has not come so far.
+  """
+
+  point: Point
+  curve: Curve
+  values: list[float]
+
+  @property
+  def level(self) -> int:
+    """How many of the rungs it has come to."""
+    return max((k + 1 for k, value in enumerate(self.values) if not math.isnan(value)), default=0)
+
+  def worth(self, rung: int) -> float:
+    """What it was worth at a rung; least of all where its evaluations there failed."""
+    return -math.inf if math.isnan(self.values[rung]) else self.values[rung]
+
+
+class Search:
+  """The trials of a preset on an environment's data.
+
+  Attributes:
+    name: for people.
+    space: what is tried.
+    schedule: how trials are compared.
+    folder: where the study is, and below it the runs, at {point}/{seed}.
+    seed: of the runs.
+    faults: why trials of this process failed, by the points' names.
+    others_run: whether the last `next` found points that somebody is at work on.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    space: Space,
+    schedule: Schedule,
+    folder: str,
+    seed: int,
+    job_of: Callable[[Point, int], Job],
+  ):
+    """Opens a study, or makes one; `job_of` says how a point is trained to a number of steps."""
+    self.name, self.space, self.schedule = name, space, schedule
+    self.folder, self.seed, self.job_of = folder, seed, job_of
+    self.faults: dict[str, str] = {}
+    self.others_run = False
+    self._points, self._rungs = space.points(), schedule.rungs()
+    self._study = self._open()
+    self._asking = _Lock(os.path.join(folder, JOURNAL + '.asking'))
+    self._settle()
+
+  def run_folder(self, point: Point) -> str:
+    return os.path.join(self.folder, point.name, str(self.seed))
+
+  def judged_by(self) -> str:
+    """The evaluated policy that the trials are compared by."""
+    told = map(results.read_about, map(self.run_folder, self._points))
+    return self.space.policy or next((about.judged_by for about in told if about), 'main')
+
+  def standings(self) -> list[Standing]:
+    """How far all points have come, as their folders tell it now."""
+    found = []
+    for point in self._points:
+      curve = read_curve(self.run_folder(point), self.space.policy)
+      values = [curve.mean(self.schedule.last, step) for step in self._rungs]
+      found.append(Standing(point, curve, values))
+    return found
+
+  def best(self, standings: Optional[list[Standing]] = None) -> Optional[Standing]:
+    """The best of those that have come farthest; None where none has come to the first rung."""
+    standings = [s for s in standings or self.standings() if s.point.name not in self.faults]
+    level = max((s.level for s in standings), default=0)
+    there = [s for s in standings if s.level == level]
+    return max(there, key=lambda s: s.worth(level - 1)) if level else None
+
+  def next(self) -> Optional['Trial']:
+    """Takes the trial to be run next; None where there is none, or others are at work on it."""
+    self._settle()
+    self.others_run = False
+    standings = self.standings()
+    for point in self._wanted(standings):
+      if trial := self._claim(point):
+        return trial
+    first = self.best(standings)
+    if self.others_run or not first or first.level == len(self._rungs):
+      return None
+    return self._claim(first.point)  # of too few for a part of them to go on
+
+  def _settle(self) -> None:
+    """Closes the trials of processes that are dead, and takes in runs that the study has not."""
+    states = optuna().trial.TrialState
+    with self._asking:
+      for trial in self._study.get_trials(deepcopy=False, states=[states.RUNNING]):
+        if trial.params.keys() != self.space.values.keys():  # its process died while it asked
+          self._study.tell(trial.number, state=states.FAIL)
+    for standing in self.standings():
+      known = self._trials_of(standing.point, states.COMPLETE, states.PRUNED)
+      running = self._trials_of(standing.point, states.RUNNING)  # or dead
+      if running or standing.level and not known:
+        if trial := self._claim(standing.point):
+          trial.end()
+
+  def _wanted(self, standings: list[Standing]) -> list[Point]:
+    """The points to be trained: the coarse ones, the best at each rung, then those near them."""
+    first = self.best(standings)
+    begun = [s.point for s in standings if s.curve.steps]
+    new = [s.point for s in standings if not s.curve.steps]
+    if first:
+      new.sort(key=lambda point: (not point.is_coarse, point.distance(first.point)))
+    new = new[: max(0, self.schedule.max_trials - len(begun))]
+    wanted = [s.point for s in standings if s.curve.steps and not s.level]
+    wanted += [point for point in new if point.is_coarse]
+    for k in reversed(range(len(self._rungs) - 1)):
+      there = sorted((s for s in standings if s.level > k), key=lambda s: -s.worth(k))
+      top = there[: len(there) // self.schedule.reduction]
+      wanted += [s.point for s in top if s.level == k + 1]
+    wanted += [point for point in new if not point.is_coarse]
+    return [point for point in wanted if point.name not in self.faults]
+
+  def _claim(self, point: Point) -> Optional['Trial']:
+    """A trial of a point, unless a process is at work on it.
+
+    Who has a trial holds a lock, from before its program starts, and the program one of its own.
+    Where both are free a trial that the study has as running is a dead one.
+    """
+    folder = self.run_folder(point)
+    claim = try_lock(os.path.join(folder, 'claim'))
+    if not claim or is_in_use(folder):
+      self.others_run = True
+      if claim:
+        claim.close()
+      return None
+    states = optuna().trial.TrialState
+    for dead in self._trials_of(point, states.RUNNING):
+      self._study.tell(dead.number, state=states.FAIL)
+    return Trial(self, point, claim)
+
+  def _open(self):
+    """The study. A journal that is damaged is put aside: the folders tell enough."""
+    path = os.path.join(self.folder, JOURNAL)
+    lock = _Lock(path + '.lock')
+    with files.writing(self.folder):
+      os.makedirs(self.folder, exist_ok=True)
+      with lock:
+        _cut_half_a_line(path)
+    try:
+      return self._create(path, lock)
+    except (ValueError, KeyError) as error:
+      os.replace(path, path + '.damaged')
+      logging.warning('%s is damaged (%s): it is put aside and begun anew', path, error)
+      return self._create(path, lock)
+
+  def _create(self, path: str, lock):
+    library, schedule = optuna(), self.schedule
+    backend = library.storages.journal.JournalFileBackend(path, lock_obj=lock)
+    tried = (
+      f'{", ".join(self.space.values)} by the last {schedule.last} of {self.space.policy or "it"}'
+    )
+    n_coarse = sum(point.is_coarse for point in self._points)
+    return library.create_study(
+      storage=library.storages.JournalStorage(backend),
+      study_name=f'{tried}, seed {self.seed}, rungs {schedule.first_rung} x {schedule.reduction}',
+      direction='maximize',
+      load_if_exists=True,
+      pruner=library.pruners.SuccessiveHalvingPruner(
+        min_resource=schedule.first_rung,
+        reduction_factor=schedule.reduction,
+        bootstrap_count=min(n_coarse, schedule.max_trials) - 1,
+      ),
+    )
+
+  def _trials_of(self, point: Point, *states) -> list:
+    values = {macro: float(value) for macro, value in point.values.items()}
+    trials = self._study.get_trials(deepcopy=False, states=states)
+    return [trial for trial in trials if trial.params == values]
+
+  def ask(self, point: Point):
+    """A trial of the study that has the values of a point."""
+    samplers = optuna().samplers
+    self._study.sampler = samplers.PartialFixedSampler(point.values, samplers.RandomSampler())
+    with self._asking:
+      asked = self._study.ask()
+      for macro, values in self.space.values.items():
+        asked.suggest_float(macro, min(values), max(values), log=min(values) > 0)
+    asked.set_user_attr('folder', self.run_folder(point))
+    return asked
+
+  def tell(self, asked, state: str, value: Optional[float] = None, fault: str = '') -> None:
+    """Closes a trial of the study as COMPLETE, with its value, PRUNED or FAIL."""
+    if fault:
+      asked.set_user_attr('fault', fault)
+    self._study.tell(asked, value, state=optuna().trial.TrialState[state])
+
+
+class _Lock:
+  """A lock, of a kind that optuna takes; a process that is killed gives it up at once."""
+
+  def __init__(self, path: str):
+    self._path = path
+
+  def acquire(self) -> bool:
+    self._handle = open(self._path, 'ab')
+    with contextlib.suppress(OSError):  # a file system without locks
+      fcntl.flock(self._handle, fcntl.LOCK_EX)
+    return True
+
+  def release(self) -> None:
+    self._handle.close()
+
+  def __enter__(self) -> None:
+    self.acquire()
+
+  def __exit__(self, *_) -> None:
+    self.release()
+
+
+def _cut_half_a_line(path: str) -> None:
+  """Takes off what a machine left of a line that it was writing: the next would be added to it."""
+  if os.path.exists(path):
+    with open(path, 'rb+') as f:
+      content = f.read()
+      f.truncate(content.rfind(b'\n') + 1)
+
+
+class Trial:
+  """A point in the hands of this process: its run, from where it stands to where it is stopped.
+
+  Attributes:
+    started: its program, once `start` was called.
+  """
+
+  def __init__(self, search: Search, point: Point, claim: IO):
+    self.search, self.point, self._claim = search, point, claim
+    self.started: Optional[Started] = None
+    self._asked, self._n_reported, self._pruned = search.ask(point), 0, False
+    self._report()  # of what it did before it was decided that it goes on
+
+  def start(self, backend: Backend) -> None:
+    total = self.search.schedule.total_train_steps
+    self.started = backend.start(self.search.job_of(self.point, total))
+
+  def advance(self) -> bool:
+    """Reports what is new, and stops the program where the pruner says so; whether it is over."""
+    over = self.started.poll() is not None
+    pruned = self._report()
+    if over:
+      self.end()
+    elif pruned and not self._pruned:
+      self._pruned = True
+      self.started.stop()
+    return over
+
+  def end(self, interrupted: bool = False) -> None:
+    """Tells the study what has become of it, and lets others have the point."""
+    schedule = self.search.schedule
+    value = self._curve().mean(schedule.last, schedule.total_train_steps)
+    status = self.started and self.started.poll()
+    if not math.isnan(value):
+      self.search.tell(self._asked, 'COMPLETE', value)
+    elif self._pruned or self._n_reported and not self.started:
+      self.search.tell(self._asked, 'PRUNED')
+    elif interrupted or not self.started or status == InUse.exit_status:
+      self.search.tell(self._asked, 'FAIL')
+    else:
+      fault = self.started.fault() or f'{self.started.log}: it ended before its time'
+      self.search.faults[self.point.name] = fault
+      self.search.tell(self._asked, 'FAIL', fault=fault)
+    self._claim.close()
+
+  def _curve(self) -> Curve:
+    return read_curve(self.search.run_folder(self.point), self.search.space.policy)
+
+  def _report(self) -> bool:
+    """Reports the evaluations that are new; whether the pruner stops the trial at one of them."""
+    curve, pruned = self._curve(), False
+    for step in curve.steps[self._n_reported :]:
+      self._asked.report(curve.mean(self.search.schedule.last, step), step)
+      pruned |= step < self.search.schedule.total_train_steps and self._asked.should_prune()
+    self._n_reported = len(curve.steps)
+    return pruned
+
+
+def run_searches(searches: list[Search], backend: Backend, poll_seconds: float = 1.0) -> None:
+  """Runs the trials of searches until all are over or a signal asks to stop.
+
+  Those of the first search come first; a later one has what room is left.
+  """
+  from brac import runs
+
+  running: list[Trial] = []
+  n_polls = 0
+  try:
+    while not runs.stop_requested():
+      ended = [trial for trial in running if trial.advance()]
+      for trial in ended:
+        running.remove(trial)
+        say_end(trial)
+      if ended or n_polls % _LOOK == 0:
+        while backend.has_room():
+          trial = next(filter(None, (search.next() for search in searches)), None)
+          if not trial:
+            break
+          trial.start(backend)
+          running.append(trial)
+          print(f'{trial.search.name} {trial.point.name}: started, {trial.started.log}', flush=True)
+        if not running and not any(search.others_run for search in searches):
+          return
+      time.sleep(poll_seconds)
+      n_polls += 1
+  finally:
+    stop_all([trial.started for trial in running])
+    for trial in running:
+      trial.end(interrupted=True)
+
+
+def say_end(trial: Trial) -> None:
+  """Says on the terminal where a trial ended, and why."""
+  search = trial.search
+  name, fault = trial.point.name, search.faults.get(trial.point.name)
+  curve = read_curve(search.run_folder(trial.point), search.space.policy)
+  at = f'step {curve.steps[-1]}' if curve.steps else 'no evaluation'
+  return_ = f', return {curve.mean(search.schedule.last):.0f}' if curve.steps else ''
+  print(f'{search.name} {name}: {at}{return_}{": failed: " + fault if fault else ""}', flush=True)

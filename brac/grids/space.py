@@ -1,0 +1,149 @@
+"""What a search tries: a grid's file, its points, and how far the run of each has come."""
+
+import itertools
+import json
+import math
+import os
+import re
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from brac import results
+from brac.errors import UserError, is_number
+
+
+class Space(NamedTuple):
+  """A grid of values.
+
+  Attributes:
+    path: its file.
+    policy: the evaluated policy that trials are compared by; '': the one that the runs say they are
+      judged by, `main` for those that say nothing.
+    values: those of each gin macro, in their order.
+  """
+
+  path: str
+  policy: str
+  values: dict[str, list[float]]
+
+  def points(self) -> list['Point']:
+    """All of them, the coarse ones first.
+
+    Coarse is every other value of each macro, from the first on: of a half-decade grid the decades.
+    """
+    grids = [list(enumerate(values)) for values in self.values.values()]
+    points = [
+      Point(
+        tuple(k for k, _ in at),
+        {name: value for name, (_, value) in zip(self.values, at)},
+      )
+      for at in itertools.product(*grids)
+    ]
+    return sorted(points, key=lambda point: not point.is_coarse)
+
+
+class Point(NamedTuple):
+  """A value of each macro.
+
+  Attributes:
+    at: where the values stand in their lists.
+    values: by the macros' names.
+  """
+
+  at: tuple[int, ...]
+  values: dict[str, float]
+
+  @property
+  def is_coarse(self) -> bool:
+    return not any(k % 2 for k in self.at)
+
+  @property
+  def name(self) -> str:
+    """What its folder is called: ALPHA_30,POLICY_LR_3e-05."""
+    return ','.join(f'{macro}_{value:g}' for macro, value in sorted(self.values.items()))
+
+  @property
+  def bindings(self) -> list[str]:
+    return [f'{macro}={value!r}' for macro, value in sorted(self.values.items())]
+
+  def distance(self, other: 'Point') -> int:
+    """How many steps of the grid another point is away."""
+    return sum(abs(a - b) for a, b in zip(self.at, other.at))
+
+
+def read(path: str) -> Space:
+  """Reads a grid: {"values": {"ALPHA": [0.1, ...], ...}}, and "policy" where that is to be said.
+
+  Raises:
+    UserError: it is none.
+  """
+  try:
+    with open(path, encoding='utf-8') as f:
+      content = json.load(f)
+  except OSError as error:
+    raise UserError(f'grid {path}: {error.strerror}') from None
+  except ValueError as error:
+    raise UserError(f'grid {path} is no JSON: {error}') from None
+  reads = 'reads {"values": {"ALPHA": [0.1, 1.0], ...}}, and may have "policy": "max_q"'
+  if not isinstance(content, dict) or not content.keys() <= {'about', 'policy', 'values'}:
+    raise UserError(f'grid {path} {reads}')
+  policy, values = content.get('policy', ''), content.get('values')
+  if not isinstance(policy, str) or not isinstance(values, dict) or not values:
+    raise UserError(f'grid {path} {reads}')
+  for macro, numbers in values.items():
+    if not re.fullmatch(r'[A-Za-z_]\w*', macro):
+      raise UserError(f'grid {path}: {macro!r} is no name of a gin macro')
+    if not isinstance(numbers, list) or not numbers or not all(map(_is_finite, numbers)):
+      raise UserError(f'grid {path}: {macro} has a list of numbers, not {numbers!r}')
+    if len({f'{x:g}' for x in numbers}) < len(numbers):
+      raise UserError(f'grid {path}: of {macro} two values are the same in six digits')
+  return Space(path, policy, values)
+
+
+def _is_finite(x) -> bool:
+  return is_number(x) and math.isfinite(x)
+
+
+class Curve(NamedTuple):
+  """The evaluations of a run, of the policy that it is judged by.
+
+  Attributes:
+    steps: at which it was evaluated.
+    returns: the mean returns; NaN where an evaluation failed.
+  """
+
+  steps: tuple[int, ...] = ()
+  returns: tuple[float, ...] = ()
+
+  def mean(self, last: int, step: Optional[float] = None) -> float:
+    """The mean of the last evaluations up to the first that is at a step, or after it.
+
+    NaN where that has not come; without a step, at the end.
+    """
+    n = len(self.steps)
+    if step is not None:
+      n = next((k + 1 for k, at in enumerate(self.steps) if at >= step), 0)
+    known = [x for x in self.returns[max(0, n - last) : n] if math.isfinite(x)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def read_curve(folder: str, policy: str) -> Curve:
+  """The evaluations that a run's folder tells; none where it tells none.
+
+  Args:
+    folder: the run's.
+    policy: of which; '': of the one that the run is judged by.
+
+  Raises:
+    UserError: the run evaluates no such policy.
+  """
+  try:
+    steps, returns = results.read_results(os.path.join(folder, results.RESULTS))
+  except ValueError:  # none yet, or damaged: the run says so when it goes on
+    return Curve()
+  about = results.read_about(folder)
+  policy = policy or (about.judged_by if about else 'main')
+  if policy not in returns:
+    raise UserError(f'{folder}: its policies are {", ".join(returns)}; there is no {policy!r}')
+  return Curve(steps, returns[policy])

@@ -1,0 +1,60 @@
+"""Numbers of many runs: means over seeds, interquartile means over tasks."""
+
+import math
+from typing import Sequence
+
+import numpy as np
+
+from brac.results import Run
+
+
+def final(run: Run, policy: str, last: int) -> float:
+  """The mean return in the last evaluations of a run, without those that failed; NaN of none."""
+  known = [x for x in run.returns[policy] if math.isfinite(x)][-last:]
+  return float(np.mean(known)) if known else math.nan
+
+
+def band(runs: list[Run], policy: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The steps of the evaluations, and the mean and standard deviation over runs at each."""
+  values: dict[int, list[float]] = {}
+  for run in runs:
+    for step, value in zip(run.steps, run.returns[policy]):
+      if math.isfinite(value):
+        values.setdefault(step, []).append(value)
+  steps = sorted(values)
+  return (
+    np.array(steps),
+    np.array([np.mean(values[step]) for step in steps]),
+    np.array([np.std(values[step]) for step in steps]),
+  )
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+  """The interquartile mean over the last axis: a quarter of the scores goes at either end."""
+  n = scores.shape[-1]
+  return np.sort(scores, axis=-1)[..., n // 4 : n - n // 4].mean(axis=-1)
+
+
+def iqm_interval(
+  strata: Sequence[np.ndarray], repetitions: int = 10000
+) -> tuple[float, float, float]:
+  """The interquartile mean of the scores of several tasks, and its 95 % stratified bootstrap.
+
+  Agarwal et al., Deep RL at the Edge of the Statistical Precipice, arXiv 2108.13264: seeds are
+  drawn with replacement within each task. This is what the library rliable 1.2.0 computes; not used
+  here because on Python 3.11 with these pins it fails at its import (arch 7.2 and pandas 3), wants
+  equally many seeds of each task, cannot be seeded, and brings 300 MB of packages.
+
+  Args:
+    strata: the scores of each task's seeds, `[n_seeds]`.
+    repetitions: how often seeds are drawn.
+  """
+  random = np.random.default_rng(0)
+  drawn = [random.choice(scores, (repetitions, len(scores))) for scores in strata]
+  low, high = np.percentile(iqm(np.concatenate(drawn, axis=1)), [2.5, 97.5])
+  return float(iqm(np.concatenate(strata))), float(low), float(high)
+
+
+def score(value: float, data: float) -> float:
+  """A return in units of the data's: 1 is as good as the data, also where returns are negative."""
+  return 1 + (value - data) / abs(data)

@@ -1,0 +1,32 @@
+"""Rows of cells as people and programs read them: text, Markdown, CSV."""
+
+import csv
+from typing import Iterable, Sequence
+
+Rows = list[list[str]]
+ABSENT = '-'  # what stands in a cell without a number
+
+
+def shown(x: float) -> str:
+  return f'{x:.0f}' if abs(x) >= 100 else f'{x:.1f}'
+
+
+def text(rows: Rows) -> str:
+  """Rows of cells, the first column to the left and the others to the right."""
+  widths = [max(map(len, column)) for column in zip(*rows)]
+  lines = []
+  for first, *others in rows:
+    cells = [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:]))]
+    lines.append('  '.join(cells).rstrip())
+  return '\n'.join(lines)
+
+
+def markdown(rows: Rows) -> str:
+  rows = [[cell.replace('|', r'\|') for cell in row] for row in rows]
+  head, *body = (f'| {" | ".join(row)} |' for row in rows)
+  return '\n'.join([head, '| --- |' + ' ---: |' * (len(rows[0]) - 1), *body])
+
+
+def write_csv(path: str, rows: Iterable[Sequence]) -> None:
+  with open(path, 'w', newline='') as f:
+    csv.writer(f).writerows(rows)

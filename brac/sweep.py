@@ -1,0 +1,213 @@
+"""Searches the values of presets that the paper tunes for each environment, by successive halving.
+
+A grid of values, as configs/grids/kl_vp.json, is searched from coarse to fine. Each trial is a run
+of train_offline in {root_dir}/{ENV}/{DATA_NAME}/n{N_TRAIN}/{PRESET}/sweep/{VALUES}/{SEED}; at a
+rung, a number of steps, the best of them go on, the others are saved and stopped, and may go on
+later. Trials that are there are taken as far as they have come. The same command goes on with a
+search that was stopped; given on several machines with one disk, they share its trials.
+
+Leaves trials_{SEED}.csv, .md and .png beside the trials, and for each environment and preset
+{tuned_dir}/{ENV}/{PRESET}.gin: the preset with the best values, and what was tried.
+"""
+
+import dataclasses
+import functools
+import os
+import shlex
+import sys
+
+from absl import flags
+
+from brac import files, programs, results
+from brac.data_config import folder_name, project_folder
+from brac.errors import UserError
+from brac.grids import grid_flags, outcome, presets, search, space
+from brac.grids.jobs import Job, run_jobs
+from brac.grids.plan import Plan
+from brac.grids.search import Schedule, Search, run_searches
+from brac.grids.space import Point, Space
+from brac.grids.tables import text
+
+FLAGS = flags.FLAGS
+
+grid_flags.define()
+flags.adopt_module_key_flags(grid_flags)
+flags.DEFINE_string('data_name', 'eps1', 'The data of all searches: dcfg_NAME.py.')
+flags.DEFINE_integer(
+  'seed', 0, 'The seed of the trials.', lower_bound=0, upper_bound=programs.MAX_SEED
+)
+flags.DEFINE_integer('total_train_steps', 90000, 'Training steps of a whole trial.', lower_bound=1)
+flags.DEFINE_integer(
+  'first_rung',
+  30000,
+  'The step at which trials are compared first; the next rung is --reduction times as far.',
+  lower_bound=1,
+)
+flags.DEFINE_integer('reduction', 3, 'At a rung, one trial in so many goes on.', lower_bound=2)
+flags.DEFINE_integer(
+  'last', 3, 'How many of the last evaluations are averaged to compare trials.', lower_bound=1
+)
+flags.DEFINE_integer(
+  'max_trials', 10**6, "How many of a grid's points are tried at most.", lower_bound=1
+)
+flags.DEFINE_string(
+  'grid', None, 'The grid, a file. By default grids/PRESET.json in --config_dir, or among ours.'
+)
+flags.DEFINE_string(
+  'tuned_dir', None, 'Where the tuned presets go. By default tuned/, beside the plain one.'
+)
+flags.DEFINE_integer(
+  'winner_steps', 0, 'The training steps that the best trial goes on to in the end.', lower_bound=0
+)
+flags.DEFINE_integer(
+  'clone_steps', 300000, 'Training steps of a clone, where one is needed.', lower_bound=1
+)
+
+
+def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> Job:
+  """The program that trains a preset with the values of a point to a number of steps."""
+  grid = dataclasses.replace(
+    grid_flags.make_grid(total_train_steps), gin_bindings=[*FLAGS.gin_bindings, *point.bindings]
+  )
+  plan = Plan(grid)
+  job = plan.training(env_name, FLAGS.data_name, preset, FLAGS.seed, f'sweep/{point.name}')
+  if job is None:
+    folder = min(plan.finished)
+    raise UserError(f'{folder} is finished, but its {results.RESULTS} cannot be read')
+  return dataclasses.replace(plan.jobs[job], needs=())  # which are there by now
+
+
+def open_search(env_name: str, preset: str, tried: Space) -> Search:
+  """The search for a preset's values in an environment, with the trials that are there."""
+  schedule = Schedule(
+    FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, FLAGS.last, FLAGS.max_trials
+  )
+  root_dir = programs.folder(FLAGS.root_dir)
+  place = map(folder_name, (env_name, FLAGS.data_name, f'n{FLAGS.n_train}', preset, 'sweep'))
+  name = f'{env_name} {FLAGS.data_name} {preset}'
+  job = functools.partial(job_of, env_name, preset)
+  return Search(name, tried, schedule, os.path.join(root_dir, *place), FLAGS.seed, job)
+
+
+def read_space(config_dir: str, preset: str) -> Space:
+  """The grid of a preset.
+
+  Raises:
+    UserError: there is none, or the preset has no use for what it names.
+  """
+  tried = space.read(_grid_path(config_dir, preset))
+  bindings = [*FLAGS.gin_bindings, *tried.points()[0].bindings]
+  presets.load(presets.find_preset(config_dir, preset), bindings)
+  return tried
+
+
+def _grid_path(config_dir: str, preset: str) -> str:
+  """The file of a preset's grid; raises UserError where there is none."""
+  if FLAGS.grid:
+    return programs.folder(FLAGS.grid)
+  folders = [os.path.join(folder, 'grids') for folder in (config_dir, project_folder('configs'))]
+  for folder in folders:
+    if os.path.isfile(os.path.join(folder, preset + '.json')):
+      return os.path.join(folder, preset + '.json')
+  return presets.find(folders[0], preset, '.json')
+
+
+def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
+  """Where a tuned preset goes; raises UserError where there is a file that no search wrote."""
+  beside = os.path.dirname(presets.find_preset(config_dir, preset))
+  folder = programs.folder(FLAGS.tuned_dir) or presets.tuned_folder(beside)
+  path = os.path.join(folder, folder_name(env_name), preset + '.gin')
+  if os.path.exists(path):
+    with open(path, errors='replace') as f:
+      if outcome.SIGN not in f.readline():
+        raise UserError(f'{path} was not written by a search; choose another --tuned_dir')
+  while not os.path.exists(folder):
+    folder = os.path.dirname(os.path.abspath(folder))
+  if not os.access(folder, os.W_OK):
+    raise UserError(
+      f'{folder} cannot be written, where {path} is to be; choose another --tuned_dir'
+    )
+  return path
+
+
+def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
+  """Writes what a search has found, and sees the best trial through."""
+  path = outcome.write_tables(done)
+  outcome.draw(done, path + '.png')
+  print(f'\n{done.name}\n{text(outcome.readable(done))}\nas CSV, Markdown and figure: {path}')
+  winner = done.best()
+  if not winner:
+    return
+  tuned = _tuned_path(config_dir, env_name, preset)
+  source = presets.find_preset(config_dir, preset)
+  ours = os.path.dirname(source) == project_folder('configs')
+  include = os.path.basename(source) if ours else os.path.relpath(source, os.path.dirname(tuned))
+  about = (
+    f'Data {FLAGS.data_name}, {FLAGS.n_train} transitions; {FLAGS.n_eval_episodes} episodes an'
+  )
+  bound = [f'Bound besides: {binding}.' for binding in FLAGS.gin_bindings]
+  with files.writing(os.path.dirname(tuned)):
+    os.makedirs(os.path.dirname(tuned), exist_ok=True)
+    files.write_text(tuned, outcome.tuned_text(done, include, [f'{about} evaluation.', *bound]))
+  print(f'the tuned preset: {tuned}')
+
+
+def main() -> None:
+  from brac import runs
+
+  search.optuna()  # where it is not installed, nothing is made
+  config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
+  pairs = [(env_name, preset) for preset in FLAGS.presets for env_name in FLAGS.env_names]
+  if not pairs:
+    raise UserError('no search is asked for: --env_names or --presets is empty')
+  grid_flags.check_environments()
+  spaces = {preset: read_space(config_dir, preset) for preset in FLAGS.presets}
+  plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
+  for env_name, preset in pairs:
+    _tuned_path(config_dir, env_name, preset)
+    data = plan.collection(env_name, FLAGS.data_name)
+    needs[env_name, preset] = {data, plan.clone(env_name, FLAGS.data_name, preset, FLAGS.seed)}
+  for note in plan.notes():
+    print(note, file=sys.stderr)
+  needed = list(plan.jobs.values())
+  if FLAGS.dry_run:
+    first = [
+      job_of(env_name, preset, point, min(FLAGS.first_rung, FLAGS.total_train_steps))
+      for env_name, preset in pairs
+      for point in spaces[preset].points()[: FLAGS.max_trials]
+    ]
+    for job in [*needed, *first]:
+      print(shlex.join(job.command))
+    return
+
+  backend = grid_flags.make_backend()
+  failed = run_jobs(needed, backend)
+  searches = {
+    pair: open_search(*pair, spaces[pair[1]]) for pair in pairs if not needs[pair] & failed.keys()
+  }
+  if not runs.stop_requested():
+    run_searches(list(searches.values()), backend)
+  if runs.stop_requested():
+    for done in searches.values():
+      outcome.write_tables(done)
+    runs.stop('the trials are saved: the same command goes on from there')
+  for pair, done in searches.items():
+    leave(done, *pair, config_dir)
+    failed.update({f'{done.name} {name}': fault for name, fault in done.faults.items()})
+  if FLAGS.winner_steps:
+    jobs = []
+    for pair, done in searches.items():
+      winner = done.best()
+      if winner and winner.curve.steps[-1] < FLAGS.winner_steps:
+        jobs.append(job_of(*pair, winner.point, FLAGS.winner_steps))
+    failed.update(run_jobs(jobs, backend))
+  if runs.stop_requested():
+    runs.stop('the trials are saved: the same command goes on from there')
+  for name, why in failed.items():
+    print(f'failed: {name}: {why}', file=sys.stderr)
+  if failed:
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+  programs.run(main)

@@ -1,0 +1,100 @@
+"""Jobs: who waits for whom, whose log is whose, which cores are whose, and what outlives what."""
+
+import fcntl
+import os
+import signal
+import time
+
+import pytest
+
+from brac.errors import InUse
+from brac.grids.jobs import Job, Local, open_log, run_jobs, shares
+
+
+def job(root, script, name='job', **more):
+  command = ['sh', '-c', f'cd {root}; {script}']
+  return Job(name, command, str(root / 'logs' / f'{name}.log'), **more)
+
+
+def forked(work):
+  """A process of this one's that does some work; its id."""
+  child = os.fork()
+  if not child:
+    try:
+      work()
+      os._exit(0)
+    finally:
+      os._exit(1)
+  return child
+
+
+def hold_lock(folder, seconds):
+  with open(folder / 'lock', 'a') as handle:
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    (folder / 'taken').touch()
+    time.sleep(seconds)
+    (folder / 'done').touch()
+
+
+def wait_for(what, seconds=60):
+  end = time.monotonic() + seconds
+  while not what():
+    assert time.monotonic() < end
+    time.sleep(0.02)
+
+
+@pytest.mark.parametrize('others_do_it', [True, False])
+def test_what_another_program_is_at_work_on_is_waited_for(tmp_path, capsys, others_do_it):
+  child = forked(lambda: hold_lock(tmp_path, 2))
+  wait_for((tmp_path / 'taken').exists)
+  is_done = (tmp_path / 'done').exists if others_do_it else lambda: False
+  jobs = [
+    job(tmp_path, 'ls done > run', folder=str(tmp_path), is_done=is_done),
+    job(tmp_path, 'echo > other', 'other'),
+  ]
+  assert run_jobs(jobs, Local(1)) == {}
+  os.waitpid(child, 0)
+  out = capsys.readouterr().out
+  assert out.count(f'job: {tmp_path} is in use: waiting for it\n') == 1
+  assert ('[2 of 2] job: done by another program\n' in out) == others_do_it
+  assert (tmp_path / 'run').exists() != others_do_it and (tmp_path / 'other').exists()
+
+
+def test_a_program_that_found_its_folder_in_use_is_started_again(tmp_path):
+  script = f'if [ -e first ]; then echo > second; else echo > first; exit {InUse.exit_status}; fi'
+  assert run_jobs([job(tmp_path, script)], Local(1)) == {}
+  assert (tmp_path / 'second').exists()
+
+
+def test_a_log_is_of_one_program_at_a_time_and_a_reason_its_own(tmp_path):
+  log = tmp_path / 'logs' / 'job.log'
+  with open_log(str(log)) as first:
+    first.write(b'the other says this\n')
+    first.flush()
+    failed = run_jobs([job(tmp_path, 'echo mine; exit 3')], Local(1))
+  own = tmp_path / 'logs' / 'job.2.log'
+  assert failed == {'job': f'exit status 3: mine: {own}'}
+  assert log.read_text() == 'the other says this\n' and own.read_text() == 'mine\n'
+  # Who says nothing has not said what stood there before.
+  assert run_jobs([job(tmp_path, 'exit 3')], Local(1)) == {'job': f'exit status 3: {log}'}
+
+
+def test_a_program_ends_when_who_started_it_is_killed(tmp_path):
+  script = 'trap "sleep 0.5; echo saved > saved; exit 143" TERM; echo > begun; sleep 60 & wait'
+  child = forked(lambda: run_jobs([job(tmp_path, script)], Local(1)))
+  wait_for((tmp_path / 'begun').exists)
+  os.kill(child, signal.SIGKILL)
+  os.waitpid(child, 0)
+  wait_for((tmp_path / 'saved').exists)
+
+
+def test_cores_are_shared_out_or_given_in_numbers(tmp_path):
+  assert shares([0, 1, 2, 3, 4], 2) == [[0, 2, 4], [1, 3]]
+  assert shares([0, 1], 3) == [[0], [1], [0]]
+  assert shares([0, 1, 2, 3, 4], 2, 2) == [[0, 1], [2, 3]]
+  assert shares([4, 5, 6], 2, 2) == [[4, 5], [6, 4]]
+  assert shares([4, 5], 1, 8) == [[4, 5]]
+  first = min(os.sched_getaffinity(0))
+  script = 'grep Cpus_allowed_list /proc/self/status > cores'
+  assert run_jobs([job(tmp_path, script)], Local(1, 1)) == {}
+  assert (tmp_path / 'cores').read_text().split() == ['Cpus_allowed_list:', str(first)]

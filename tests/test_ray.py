@@ -1,0 +1,139 @@
+"""The grid on a cluster of two nodes, of which one is lost in the middle of a run."""
+
+import glob
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from brac import checkpoints, results
+
+pytest.importorskip('ray', reason='a cluster needs Ray: pip install "brac[ray]"')
+
+SMALL = """
+train_eval_offline.agent_name = 'sac'
+train_eval_offline.model_params = (((8, 8),), 2)
+train_eval_offline.batch_size = 16
+train_eval_offline.eval_freq = 500
+train_eval_offline.summary_freq = 100
+train_eval_offline.save_freq = 500
+"""
+RANDWALK = """
+def get_data_config(env_name, policy_root_dir=None):
+  return [['randwalk', ['randwalk', '', ['none'], ()], 1.0]]
+"""
+# Two nodes with a core each; a line on stdin takes one of them away, as a node dies.
+CLUSTER = """
+import json, sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, include_dashboard=False))
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+print('ADDRESS', cluster.address, flush=True)
+for line in sys.stdin:
+  cluster.remove_node(nodes[int(line)], allow_graceful=False)
+  print('REMOVED', flush=True)
+cluster.shutdown()
+"""
+STEPS = 6000
+PLACE = 'Pendulum-v1/randwalk/n1000/sac/0'
+
+
+@pytest.fixture
+def cluster():
+  with subprocess.Popen(
+    [sys.executable, '-c', CLUSTER],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+    bufsize=1,
+  ) as process:
+    for line in process.stdout:
+      if line.startswith('ADDRESS'):
+        process.address = line.split()[1]
+        break
+    yield process
+    process.stdin.close()
+
+
+def grid(root, name, *flags):
+  command = [
+    *(sys.executable, '-m', 'brac.run_paper', f'--root_dir={root}/{name}'),
+    *(f'--data_root_dir={root}/data', f'--config_dir={root}/configs', '--env_names=Pendulum-v1'),
+    *('--data_names=randwalk', '--presets=sac', '--seeds=0,1', '--n_train=1000'),
+    *('--n_eval_episodes=1', f'--total_train_steps={STEPS}', *flags),
+  ]
+  out = open(root / f'{name}.out', 'w')
+  return subprocess.Popen(command, stdout=out, stderr=out)
+
+
+def step_of(folder):
+  return (results.read_progress(str(folder)) or (0, 0))[0]
+
+
+def wait_for(what, process, seconds=900):
+  end = time.monotonic() + seconds
+  while not what():
+    assert process.poll() is None and time.monotonic() < end
+    time.sleep(0.1)
+
+
+def same(one, other):
+  """Whether two saves have the same numbers, bit for bit, but for what names the version."""
+  readers = [checkpoints.Reader(str(path)) for path in (one, other)]
+  keys = [set(reader.shapes) - {'settings'} for reader in readers]
+  return keys[0] == keys[1] and all(
+    np.array_equal(*(reader.read(key) for reader in readers)) for key in keys[0]
+  )
+
+
+def test_a_grid_whose_node_dies_is_the_one_that_nobody_disturbed(tmp_path, cluster):
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)
+  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
+  undisturbed = grid(tmp_path, 'quiet')
+  assert undisturbed.wait() == 0, (tmp_path / 'quiet.out').read_text()
+
+  folders = [tmp_path / 'lost' / PLACE / seed for seed in '01']
+  process = grid(tmp_path, 'lost', f'--ray_address={cluster.address}')
+  wait_for(lambda: all(step_of(folder) for folder in folders), process)
+  assert all(step_of(folder) < STEPS for folder in folders), 'they were over before a node was lost'
+  cluster.stdin.write('0\n')
+  assert process.wait() == 0, (tmp_path / 'lost.out').read_text()
+  logs = [open(path).read() for path in glob.glob(str(tmp_path / 'lost/logs/*.log'))]
+  assert sum('going on from step' in log for log in logs) == 1
+  for seed, folder in zip('01', folders):
+    quiet = tmp_path / 'quiet' / PLACE / seed
+    assert step_of(folder) == STEPS
+    assert (folder / 'results.csv').read_bytes() == (quiet / 'results.csv').read_bytes()
+    assert same(folder / 'agent', quiet / 'agent')
+  assert 'sac main' in (tmp_path / 'lost.out').read_text()  # the report
+
+
+def test_a_signal_lets_the_runs_of_a_cluster_save(tmp_path, cluster):
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)
+  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
+  process = grid(
+    tmp_path, 'stopped', f'--ray_address={cluster.address}', '--total_train_steps=1000000'
+  )
+  folders = [tmp_path / 'stopped' / PLACE / seed for seed in '01']
+  wait_for(lambda: all(step_of(folder) for folder in folders), process)
+  process.send_signal(signal.SIGINT)
+  assert process.wait() == 128 + signal.SIGINT
+  assert 'the runs are saved' in (tmp_path / 'stopped.out').read_text()
+  logs = [open(path).read() for path in glob.glob(str(tmp_path / 'stopped/logs/*sac*.log'))]
+  assert len(logs) == 2 and all('stopped by SIGTERM' in log for log in logs)
+
+
+def test_a_cluster_that_is_not_there_is_one_line(tmp_path):
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)
+  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
+  process = grid(tmp_path, 'nowhere', '--ray_address=127.0.0.1:1')
+  assert process.wait() == 1
+  last = (tmp_path / 'nowhere.out').read_text().splitlines()[-1]
+  assert last.startswith('run_paper: --ray_address 127.0.0.1:1: no cluster can be joined there')

@@ -1,0 +1,397 @@
+"""Searches: what they try, stop, take up again and leave. Most trials are scripts of a moment."""
+
+import csv
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import matplotlib.image
+import pytest
+
+from brac import gin_config, results
+from brac.data_config import project_folder
+from brac.errors import UserError
+from brac.grids import grid_flags, outcome, space
+from brac.grids.jobs import Job, Local
+
+optuna = pytest.importorskip('optuna', reason='a search needs optuna: pip install "brac[sweep]"')
+
+from brac.grids.search import JOURNAL, Schedule, Search, run_searches  # noqa: E402
+
+# Like train_offline: locks its folder, goes on from where it is, writes an evaluation every 10
+# steps, stops at SIGTERM; after the rungs it waits for it. Best: ALPHA = 10, POLICY_LR = 1e-4.
+TRIAL = """
+import fcntl, json, math, os, signal, sys, time
+folder, total, alpha, lr, seconds = sys.argv[1], *map(float, sys.argv[2:])
+lock = open(folder + '/lock', 'a')
+try:
+  fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+  sys.exit(75)
+stops = []
+signal.signal(signal.SIGTERM, lambda *_: stops.append(1))
+path = folder + '/results.csv'
+text = open(path).read() if os.path.exists(path) else 'step,main\\n'
+begin = step = 10 * (text.count('\\n') - 1)
+print('from', step, flush=True)
+peak = 1000 - 100 * abs(math.log10(alpha) - 1) - 50 * abs(math.log10(lr) + 4)
+def wait(seconds):
+  end = time.monotonic() + seconds
+  while time.monotonic() < end and not stops:
+    time.sleep(0.005)
+while step < total and not stops:
+  wait(seconds)
+  step += 10
+  text += f'{step},{peak + 0.01 * step}\\n'
+  open(path + '.new', 'w').write(text)
+  os.replace(path + '.new', path)
+  if step in (30, 90):  # time enough to be stopped
+    wait(1)
+with open(folder + '/starts', 'a') as f:
+  f.write(f'{begin} {step}\\n')
+if alpha == 666:
+  sys.exit('it does not do')
+sys.exit(143 if step < total else 0)
+"""
+VALUES = {'ALPHA': [0.1, 0.3, 1.0, 3.0, 10.0], 'POLICY_LR': [3e-6, 1e-5, 3e-5, 1e-4, 3e-4]}
+SCHEDULE = Schedule(total_train_steps=270, first_rung=30, reduction=3, last=2, max_trials=10**6)
+
+
+@pytest.fixture
+def trial_script(tmp_path):
+  path = tmp_path / 'trial.py'
+  path.write_text(TRIAL)
+  return path
+
+
+def make_search(root, script, values=VALUES, schedule=SCHEDULE, seconds=0.01, name='search'):
+  folder = root / name
+
+  def job_of(point, total):
+    run = folder / point.name / '0'
+    numbers = [total, *(point.values[macro] for macro in ('ALPHA', 'POLICY_LR')), seconds]
+    command = [sys.executable, '-I', '-S', str(script), str(run), *map(str, numbers)]
+    return Job(point.name, command, str(root / 'logs' / f'{point.name}.log'), (), str(run))
+
+  tried = space.Space('grid.json', 'main', values)
+  return Search(name, tried, schedule, str(folder), 0, job_of)
+
+
+def run(searches, backend):
+  run_searches(searches, backend, poll_seconds=0.03)
+
+
+def states(search):
+  return [trial.state.name for trial in search._study.get_trials(deepcopy=False)]
+
+
+def levels(search):
+  return {standing.point.name: standing.level for standing in search.standings()}
+
+
+def check_result(search):
+  """What holds at the end of any search of the 25 points, however it went."""
+  standings = search.standings()
+  assert all(s.level >= 1 for s in standings)
+  for k, n in ((0, 25 // 3), (1, 25 // 3 // 3)):
+    ranked = sorted((s for s in standings if s.level > k), key=lambda s: -s.values[k])
+    assert all(s.level > k + 1 for s in ranked[:n])
+  assert search.best(standings).point.values == {'ALPHA': 10.0, 'POLICY_LR': 1e-4}
+  assert search.best(standings).level == 3
+  # Bad ones are stopped when they are seen to be bad.
+  assert sum(s.level == 1 for s in standings) >= 12
+  for s in standings:
+    assert s.curve.steps[-1] <= 270 and (s.level > 1 or s.curve.steps[-1] < 90)
+
+
+# --- The grid -------------------------------------------------------------------------------------
+
+
+def test_points_come_coarse_first_and_have_the_names_of_their_values():
+  tried = space.Space('', 'main', VALUES)
+  points = tried.points()
+  coarse = [p.values for p in points[:9]]
+  assert len(points) == 25 and [p.is_coarse for p in points] == [True] * 9 + [False] * 16
+  assert {v['ALPHA'] for v in coarse} == {0.1, 1.0, 10.0}
+  assert {v['POLICY_LR'] for v in coarse} == {3e-6, 3e-5, 3e-4}
+  (point,) = space.Space('', 'main', {'POLICY_LR': [3e-5], 'ALPHA': [30.0]}).points()
+  assert point.name == 'ALPHA_30,POLICY_LR_3e-05'
+  assert point.bindings == ['ALPHA=30.0', 'POLICY_LR=3e-05']
+
+
+@pytest.mark.parametrize('preset', grid_flags.PRESETS)
+def test_each_preset_has_a_grid_that_it_has_a_use_for(preset):
+  tried = space.read(os.path.join(project_folder('configs'), 'grids', preset + '.json'))
+  assert tried.policy == ('max_q' if preset == 'bear' else '')
+  assert 'POLICY_LR' in tried.values
+  for values in tried.values.values():
+    for a, b in zip(values, values[1:]):
+      assert math.log10(b / a) == pytest.approx(0.5, abs=0.03)
+  path = os.path.join(project_folder('configs'), preset + '.gin')
+  bindings = tried.points()[-1].bindings
+  preset = gin_config.parse([path], bindings)
+  assert preset.idle == () and preset.macros.items() >= tried.points()[-1].values.items()
+
+
+@pytest.mark.parametrize(
+  'content, text',
+  [
+    ('{', 'is no JSON'),
+    ('[1]', 'reads {"values"'),
+    ('{"values": {}}', 'reads {"values"'),
+    ('{"values": {"ALPHA": [1]}, "polcy": "main"}', 'reads {"values"'),
+    ('{"values": {"A B": [1]}}', "'A B' is no name"),
+    ('{"values": {"ALPHA": [1, "x"]}}', 'ALPHA has a list of numbers'),
+    ('{"values": {"ALPHA": []}}', 'ALPHA has a list of numbers'),
+    ('{"values": {"ALPHA": [NaN]}}', 'ALPHA has a list of numbers'),
+    ('{"values": {"ALPHA": [1.0000001, 1]}}', 'of ALPHA two values are the same'),
+  ],
+)
+def test_what_is_no_grid_is_one_line(tmp_path, content, text):
+  path = tmp_path / 'grid.json'
+  path.write_text(content)
+  with pytest.raises(UserError, match=text) as error:
+    space.read(str(path))
+  assert str(path) in str(error.value) and '\n' not in str(error.value)
+  with pytest.raises(UserError, match='No such file'):
+    space.read(str(path) + 'x')
+
+
+def test_what_a_run_is_worth_is_the_mean_of_its_last_evaluations():
+  curve = space.Curve((10, 20, 30, 40), (1.0, 3.0, math.nan, 8.0))
+  assert curve.mean(2) == 8.0 and curve.mean(2, 20) == 2.0 and curve.mean(9, 15) == 2.0
+  assert curve.mean(2, 25) == 3.0
+  assert math.isnan(curve.mean(2, 41)) and math.isnan(curve.mean(1, 30))
+  assert math.isnan(space.Curve().mean(2))
+
+
+# --- The trials -----------------------------------------------------------------------------------
+
+
+def test_a_search_finds_the_best_and_stops_the_others(tmp_path, trial_script):
+  search = make_search(tmp_path, trial_script)
+  run([search], Local(3))
+  check_result(search)
+  assert 'RUNNING' not in states(search) and search.faults == {}
+  whole = sum(level == 3 for level in levels(search).values())
+  assert states(search).count('COMPLETE') == whole < 9
+  # Nothing is trained twice.
+  for point in search._points:
+    with open(os.path.join(search.run_folder(point), 'starts')) as f:
+      starts = [tuple(map(int, line.split())) for line in f]
+    assert starts[0][0] == 0 and all(a[1] == b[0] for a, b in zip(starts, starts[1:]))
+  # Once more there is nothing to do.
+  n = len(states(search))
+  run([search], Local(3))
+  assert len(states(search)) == n
+
+
+def test_no_more_than_so_many_are_tried_and_few_have_a_winner(tmp_path, trial_script):
+  search = make_search(tmp_path, trial_script, schedule=SCHEDULE._replace(max_trials=2))
+  run([search], Local(2))
+  assert sorted(levels(search).values())[-3:] == [0, 1, 3]
+
+
+def test_runs_that_are_there_are_taken_and_not_run_again(tmp_path, trial_script):
+  values = {'ALPHA': [1.0, 3.0, 10.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  folders = {p.values['ALPHA']: search.run_folder(p) for p in search._points}
+  for alpha, (n, value) in {1.0: (3, 5000.0), 10.0: (27, 6000.0)}.items():
+    os.makedirs(folders[alpha])
+    with open(os.path.join(folders[alpha], 'results.csv'), 'w') as f:
+      f.write('step,main\n' + ''.join(f'{10 * k + 10},{value}\n' for k in range(n)))
+  search = make_search(tmp_path, trial_script, values)
+  assert sorted(states(search)) == ['COMPLETE', 'PRUNED']
+  run([search], Local(1))
+  assert not os.path.exists(os.path.join(folders[10.0], 'starts'))
+  assert not os.path.exists(os.path.join(folders[1.0], 'starts'))
+  assert search.best().point.values['ALPHA'] == 10.0
+  with open(os.path.join(folders[3.0], 'starts')) as f:
+    assert f.read().startswith('0 ')
+
+
+def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path, trial_script):
+  values = {'ALPHA': [10.0, 666.0, 1.0], 'POLICY_LR': [1e-4]}
+  schedule = SCHEDULE._replace(total_train_steps=20, first_rung=30)
+  search = make_search(tmp_path, trial_script, {**values, 'ALPHA': [666.0, 10.0]}, schedule)
+  run([search], Local(1))
+  assert states(search) == ['COMPLETE', 'COMPLETE']
+  search = make_search(tmp_path, tmp_path / 'no_such.py', values, name='other')
+  run([search], Local(1))
+  (fault, *_) = search.faults.values()
+  assert len(search.faults) == 3 and 'exit status 2: ' in fault and "no_such.py'" in fault
+  assert states(search) == ['FAIL'] * 3
+
+
+def forked(work):
+  """A process of this one's that does some work; its id."""
+  child = os.fork()
+  if not child:
+    try:
+      with open(os.devnull, 'w') as sys.stdout:
+        work()
+      os._exit(0)
+    finally:
+      os._exit(1)
+  return child
+
+
+def test_a_search_that_is_killed_again_and_again_goes_on(tmp_path, trial_script):
+  draw = random.Random(0)
+  for _ in range(6):
+    child = forked(lambda: run([make_search(tmp_path, trial_script)], Local(3)))
+    time.sleep(draw.uniform(0.3, 2))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+  with open(tmp_path / 'search' / JOURNAL, 'a') as f:
+    f.write('{"op_code": ')  # half a line, as a machine leaves that lost its power
+  last = make_search(tmp_path, trial_script)
+  run([last], Local(3))
+  check_result(last)
+  assert 'RUNNING' not in states(last) and last.faults == {}
+
+
+def test_a_damaged_journal_is_put_aside_and_the_folders_tell_the_search(tmp_path, trial_script):
+  values = {'ALPHA': [10.0, 1.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  run([search], Local(2))
+  before = sorted(states(search))
+  journal = tmp_path / 'search' / JOURNAL
+  journal.write_text('garbage\n' + journal.read_text())
+  again = make_search(tmp_path, trial_script, values)
+  assert (tmp_path / 'search' / (JOURNAL + '.damaged')).exists()
+  assert set(states(again)) == set(before)
+  run([again], Local(2))
+  assert len(states(again)) == 2
+
+
+def test_machines_share_the_trials_of_a_search(tmp_path, trial_script):
+  children = [
+    forked(lambda: run([make_search(tmp_path, trial_script)], Local(2))) for _ in range(3)
+  ]
+  for child in children:
+    assert os.waitpid(child, 0)[1] == 0
+  search = make_search(tmp_path, trial_script)
+  check_result(search)
+  assert 'RUNNING' not in states(search)
+  # No two had a trial at a time: whoever finds a folder locked does nothing there.
+  for point in search._points:
+    with open(os.path.join(search.run_folder(point), 'starts')) as f:
+      assert len(f.readlines()) <= 3
+
+
+def test_what_another_program_trains_is_waited_for(tmp_path, trial_script):
+  values = {'ALPHA': [10.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  (point,) = search._points
+  os.makedirs(search.run_folder(point))
+  job = search.job_of(point, 30)
+  other = subprocess.Popen([*job.command[:-1], '0.5'], stdout=subprocess.DEVNULL)
+  while not os.path.exists(os.path.join(job.folder, 'lock')):
+    time.sleep(0.01)
+  time.sleep(0.2)
+  run([search], Local(1))
+  assert other.poll() == 0
+  with open(os.path.join(job.folder, 'starts')) as f:
+    assert f.read() == '0 30\n30 270\n'
+
+
+# --- What it leaves -------------------------------------------------------------------------------
+
+
+def test_the_table_the_figure_and_the_tuned_preset(tmp_path, trial_script):
+  values = {'ALPHA': [1.0, 3.0, 10.0], 'POLICY_LR': [1e-5, 1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  run([search], Local(2))
+  path = outcome.write_tables(search)
+  with open(path + '.csv', newline='') as f:
+    table = list(csv.DictReader(f))
+  assert list(table[0]) == [
+    *('ALPHA', 'POLICY_LR', 'steps', 'return', 'at 30', 'at 90', 'at 270', 'status')
+  ]
+  assert (table[0]['ALPHA'], table[0]['POLICY_LR'], table[0]['steps']) == ('10.0', '0.0001', '270')
+  assert float(table[0]['at 270']) == pytest.approx(1002.65)
+  assert float(table[0]['at 30']) == pytest.approx(1000.25)
+  assert {row['status'] for row in table} == {'whole', 'stopped'} and len(table) == 6
+  stopped = next(row for row in table if row['status'] == 'stopped')
+  assert stopped['at 270'] == '' and int(stopped['steps']) < 270
+  with open(path + '.md') as f:
+    assert '| 10 | 0.0001 | 270 | 1003 |' in f.read()
+  outcome.draw(search, path + '.png')
+  assert min(matplotlib.image.imread(path + '.png').shape[:2]) > 300
+
+  # The tuned preset is the preset with these values, and says how they were found.
+  tuned = tmp_path / 'tuned' / 'Hopper-v2' / 'kl_vp.gin'
+  tuned.parent.mkdir(parents=True)
+  tuned.write_text(outcome.tuned_text(search, 'kl_vp.gin', ['Data eps1.']))
+  text = tuned.read_text()
+  assert outcome.SIGN in text.splitlines()[0]
+  text = text.replace('\n# ', ' ')
+  for said in ('Data eps1. Seed 0.', 'step 30, 90,', 'one in 3'):
+    assert said in text
+  assert re.search(r' 10 +0\.0001 +270 +1003 +1000 ', text)
+  preset = gin_config.parse([str(tuned)], [])
+  assert preset.bound['brac_primal_agent.Agent.alpha'] == 10.0
+  assert preset.bound['train_eval_offline.optimizers'][1] == ('adam', 1e-4)
+  assert preset.name == 'kl_vp'
+
+
+def test_without_optuna_one_line_says_so(tmp_path):
+  (tmp_path / 'optuna.py').write_text('raise ImportError')
+  code = 'import sys; sys.path.insert(0, sys.argv.pop(1))\n'
+  code += 'import runpy; runpy.run_module("brac.sweep", run_name="__main__", alter_sys=True)'
+  command = [sys.executable, '-c', code, str(tmp_path), f'--root_dir={tmp_path}/learn']
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 1 and done.stdout == ''
+  assert done.stderr == (
+    'sweep: a search needs optuna, which is not here: pip install "brac[sweep]"\n'
+  )
+  assert os.listdir(tmp_path) == ['optuna.py']
+
+
+PRESET = """
+LR = 1e-3
+UNITS = 8
+train_eval_offline.agent_name = 'sac'
+train_eval_offline.model_params = (((%UNITS, %UNITS),), 2)
+train_eval_offline.optimizers = (('adam', %LR),)
+train_eval_offline.batch_size = 16
+train_eval_offline.eval_freq = 100
+train_eval_offline.summary_freq = 100
+"""
+RANDWALK = """
+def get_data_config(env_name, policy_root_dir=None):
+  return [['randwalk', ['randwalk', '', ['none'], ()], 1.0]]
+"""
+
+
+def test_a_preset_and_a_grid_of_ones_own(tmp_path):
+  configs = tmp_path / 'mine'
+  (configs / 'grids').mkdir(parents=True)
+  (configs / 'my.gin').write_text(PRESET)
+  (configs / 'dcfg_randwalk.py').write_text(RANDWALK)
+  (configs / 'grids' / 'my.json').write_text(json.dumps({'values': {'LR': [1e-3, 1e-2, 1e-1]}}))
+  command = [
+    *(sys.executable, '-m', 'brac.sweep', '--presets=my', '--env_names=Pendulum-v1'),
+    *(f'--root_dir={tmp_path}/learn', f'--data_root_dir={tmp_path}/data', '--data_name=randwalk'),
+    *(f'--config_dir={configs}', '--n_train=1000', '--n_eval_episodes=1', '--first_rung=200'),
+    *('--total_train_steps=600', '--winner_steps=700', '--max_trials=2', '--n_jobs=2'),
+  ]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  place = tmp_path / 'learn/Pendulum-v1/randwalk/n1000/my/sweep'
+  assert sorted(p.name for p in place.glob('LR*')) == ['LR_0.001', 'LR_0.1']
+  steps = sorted(results.read_progress(str(p / '0'))[0] for p in place.glob('LR*'))
+  assert 200 <= steps[0] < 600 and steps[1] == 700
+  assert {'trials_0.csv', 'trials_0.md', 'trials_0.png'} <= {p.name for p in place.iterdir()}
+  tuned = configs / 'tuned' / 'Pendulum-v1' / 'my.gin'
+  preset = gin_config.parse([str(tuned)], [])
+  winner = next(p for p in place.glob('LR*') if results.read_progress(str(p / '0'))[0] == 700)
+  rate = float(winner.name[3:])
+  assert preset.bound['train_eval_offline.optimizers'] == (('adam', rate),)
