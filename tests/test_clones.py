@@ -17,7 +17,7 @@ from brac.networks import Actor, Box
 from brac.rng import Rng
 
 PARAMETER = 'brac_primal_agent.Agent.behavior_ckpt_file'
-BOX = Box(np.zeros(1, np.float32), np.full(1, 2, np.float32))
+BOX = Box(np.full(1, -2, np.float32), np.full(1, 2, np.float32))
 PLACE = 'Pendulum-v1/d/n300'
 
 
@@ -124,7 +124,7 @@ def test_the_likelihood_is_that_of_the_density(tmp_path):
   b = actor(mean=0.5)
   data = data_of(b)
   pi = b(tf.constant(data.s))
-  z = np.arctanh(np.clip(data.a / 2, -0.9995, 0.9995))
+  z = np.arctanh(np.clip(data.a / 2, -0.999, 0.999))
   sigma = np.exp(pi.log_std)
   density = np.exp(-0.5 * ((z - pi.mean) / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
   density /= 2 * (1 - np.tanh(z) ** 2)

@@ -45,7 +45,7 @@ def test_a_preset_names_the_run_and_finds_the_clone_that_it_keeps(finish, world,
   finish(preset_args(world, root, 'bc.gin'))
   clone = offline_dir(root, 'bc') / 'agent_behavior'
   mine = tmp_path / 'kl_strong.gin'
-  mine.write_text(f"include '{ROOT}/configs/kl_vp.gin'\nbrac_primal_agent.Agent.alpha = 3.0\n")
+  mine.write_text(f"include '{ROOT}/configs/kl_vp.gin'\nALPHA = 3.0\n")
   runs = finish(
     preset_args(world, root, 'configs/kl_vp.gin', '--seed=3'),
     preset_args(world, root, 'mmd_pr.gin', '--sub_dir=x', '--agent_name=brac_primal'),
