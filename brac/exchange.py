@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import numpy as np
@@ -13,7 +14,7 @@ from brac.data import provenance, references, stored
 from brac.data.export import Export
 from brac.data.formats import FORMATS
 from brac.data.replay import Dataset
-from brac.data.source import Count, Options, Source, StoredPolicy, make_rows
+from brac.data.source import Count, Options, Source, Steps, StoredPolicy, make_rows
 from brac.data.transitions import CUT_OFF, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions, fingerprint
 from brac.errors import UserError
 
@@ -74,7 +75,7 @@ def import_data(
     logging.info('%s is at %s already: there is nothing to do', source_name, path)
     return path
   _lock = runs.lock(data_dir)
-  rows, count = make_rows(source, keep_last)
+  rows, count = make_rows(source._replace(pieces=_until_stopped(source.pieces)), keep_last)
   for note in source.notes:
     logging.warning('%s', note)
   facts |= _facts_of(count, len(rows.reward))
@@ -92,6 +93,14 @@ def import_data(
   _log(source_name, facts, count, references.find(env_name, facts))
   logging.info('%d rows are at %s', len(rows.reward), path)
   return path
+
+
+def _until_stopped(pieces: Iterator[Steps]) -> Iterator[Steps]:
+  """The pieces, as long as nobody asks the program to stop."""
+  for piece in pieces:
+    if runs.stop_requested():
+      runs.stop('nothing was imported')
+    yield piece
 
 
 def _choose_env(source: Source, env_name: Optional[str], name: str, allow_other: bool) -> str:

@@ -216,6 +216,22 @@ def test_an_episode_of_one_step_that_is_dropped_marks_no_other_row(do_import, tm
   assert_same_bits(load(data), slow_rows(episodes))
 
 
+@pytest.mark.parametrize('knows_next', [True, False])
+def test_actions_that_a_user_knows_are_taken_where_the_next_observation_is_known(
+  knows_next, do_import, tmp_path
+):
+  a_next = np.random.default_rng(2).normal(size=[58, A]).astype(np.float32)
+  arrays = d4rl_arrays(EPISODES, next_observations=knows_next)
+  np.savez(tmp_path / 'file.npz', **arrays, **{'infos/brac/next_actions': a_next})
+  rows = load(do_import(tmp_path / 'file.npz', 'npz'))
+  want = slow_rows(EPISODES, keep_last=knows_next, knows_next=knows_next)
+  kept = np.ones(58, bool)
+  if not knows_next:
+    lasts = np.cumsum([e.n for e in EPISODES]) - 1
+    kept[lasts[[e.end != TERMINAL for e in EPISODES]]] = False
+  assert_same_bits(rows, want._replace(a2=a_next[kept]))
+
+
 def test_what_a_file_says_goes_before_what_the_user_says(do_import, tmp_path, caplog):
   with caplog.at_level(logging.WARNING, 'absl'):
     data = do_import(write_hdf5(tmp_path / 'file.hdf5', d4rl_arrays(EPISODES)), max_episode_steps=4)
@@ -662,7 +678,15 @@ def test_a_policy_of_another_kind_is_not_kept_and_that_is_said(
   assert provenance.read(data)['behavior_policy'].startswith('not kept: ')
 
 
-def test_an_agent_that_reads_made_up_actions_is_warned_of(do_import, tmp_path, caplog):
+class Arrived(Exception):
+  """Ends an experiment where what the test asks about is over."""
+
+
+def test_an_agent_that_reads_made_up_actions_is_warned_of(do_import, tmp_path, caplog, monkeypatch):
+  def arrive(*_):
+    raise Arrived
+
+  monkeypatch.setattr('brac.train_eval_offline.Evaluator', arrive)
   path = write_hdf5(tmp_path / 'file.hdf5', d4rl_arrays(EPISODES))
   run = dict(seed=0, batch_size=8, model_params=(((8, 8),), 2))
   for keep_last, penalty in ((True, True), (True, False), (False, True)):
@@ -670,7 +694,7 @@ def test_an_agent_that_reads_made_up_actions_is_warned_of(do_import, tmp_path, c
     gin.bind_parameter('brac_dual_agent.Agent.value_penalty', penalty)
     caplog.clear()
     log_dir = str(tmp_path / f'run{keep_last}{penalty}')
-    with caplog.at_level(logging.WARNING, 'absl'):
+    with caplog.at_level(logging.WARNING, 'absl'), pytest.raises(Arrived):
       train_eval_offline(log_dir, data, 'brac_dual', ENV, 10**6, 1, 1, **run)
     assert ('a next action that nobody took' in caplog.text) == (keep_last and penalty)
 
