@@ -16,6 +16,7 @@ from brac.data.formats import FORMATS
 from brac.data.replay import Dataset
 from brac.data.source import Count, Options, Source, Steps, StoredPolicy, make_rows
 from brac.data.transitions import CUT_OFF, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions, fingerprint
+from brac.data_config import folder_name
 from brac.errors import UserError
 
 BEHAVIOR = 'agent_behavior'  # beside the data: the policy that collected it, where that is known
@@ -57,11 +58,8 @@ def import_data(
   source = FORMATS[form].read(source_name, options)
   env_name = _choose_env(source, env_name, source_name, allow_other_env)
   data_name = data_name or source.data_name
-  for flag, name in (('env_name', env_name), ('data_name', data_name)):
-    if '/' in name:
-      raise UserError(f'--{flag} {name}: a / would nest folders')
   box = _compare_widths(source, env_name, source_name)
-  data_dir = os.path.join(root_dir, env_name, data_name, sub_dir)
+  data_dir = os.path.join(root_dir, *map(folder_name, (env_name, data_name)), sub_dir)
   path = os.path.join(data_dir, 'data')
   asked = options._replace(observation_keys=list(options.observation_keys))._asdict()
   facts = {**source.facts, 'options': {'keep_last': keep_last, **asked}}

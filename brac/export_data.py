@@ -29,12 +29,15 @@ flags.DEFINE_string('sub_dir', '0', 'The --sub_dir that the data was collected w
 def main() -> None:
   from brac import exchange
   from brac.data import formats
+  from brac.data_config import folder_name
 
   if not FLAGS.target:
     raise UserError('--target is not given: a file, or the id of a new Minari dataset')
   root_dir = programs.folder(FLAGS.root_dir)
   exchange.export_data(
-    data_file=os.path.join(root_dir, FLAGS.env_name, FLAGS.data_name, FLAGS.sub_dir, 'data'),
+    data_file=os.path.join(
+      root_dir, *map(folder_name, (FLAGS.env_name, FLAGS.data_name)), FLAGS.sub_dir, 'data'
+    ),
     env_name=FLAGS.env_name,
     data_name=FLAGS.data_name,
     form=FLAGS.format or formats.guess(FLAGS.target),

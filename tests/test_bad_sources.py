@@ -130,7 +130,6 @@ FILES = [
   (arrays(), dict(env_name='HalfCheetah-v2'), '3 numbers and actions of 1; HalfCheetah-v2 has 17'),
   (arrays(), dict(env_name='Pendulum-v7'), "unknown environment 'Pendulum-v7'; .*Pendulum-v1"),
   (arrays(), dict(env_name=None), 'does not tell its environment: --env_name names it'),
-  (arrays(), dict(data_name='a/b'), '--data_name a/b: a / would nest folders'),
   (arrays(), dict(data_file='hopper_medium-v2.hdf5'), 'is of Hopper-v2, --env_name is Pendulum-v1'),
   ({'episode_0/observations': np.zeros([3, 3])}, {}, 'is a file of Minari: --format=minari'),
   (arrays(**{'infos/brac/ends': np.full(N, 9)}), {}, 'infos/brac/ends holds codes that are not'),

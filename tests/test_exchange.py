@@ -740,6 +740,6 @@ def test_the_programs_import_describe_and_export(tmp_path):
   names = [root, f'--env_name={ENV}', '--data_name=mine']
   done = run('export_data', '--target=out/mine.hdf5', *names)
   assert done.returncode == 0 and (tmp_path / 'out' / 'mine.hdf5').exists()
-  failed = run('import_data', '--source=out/mine.hdf5', root, '--data_name=a/b')
+  failed = run('import_data', '--source=nosuch.hdf5', root)
   assert failed.returncode == 1
-  assert failed.stderr == 'import_data: --data_name a/b: a / would nest folders\n'
+  assert failed.stderr == 'import_data: --source nosuch.hdf5: no file is there\n'
