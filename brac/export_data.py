@@ -13,11 +13,11 @@ from brac.errors import UserError
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_enum(
+flags.DEFINE_string(
   'format',
   None,
-  ['d4rl', 'minari', 'npz'],
-  "The target's format; by its name by default: .hdf5 is D4RL's, .npz numpy's, others Minari's.",
+  "The target's: d4rl, minari or npz; told by its name by default: .hdf5 is D4RL's, .npz numpy's, "
+  "others Minari's.",
 )
 flags.DEFINE_string('target', None, 'The file, or the id of a new Minari dataset, as brac/eps1-v0.')
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.')
@@ -40,7 +40,7 @@ def main() -> None:
     ),
     env_name=FLAGS.env_name,
     data_name=FLAGS.data_name,
-    form=FLAGS.format or formats.guess(FLAGS.target),
+    form=formats.find(FLAGS.format, FLAGS.target),
     target=programs.folder(FLAGS.target),
   )
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from brac import exchange
+from brac.data.formats import FORMATS
 from brac.data.source import Options
 from brac.errors import UserError
 
@@ -144,8 +145,8 @@ FILES = [
 def fails(tmp_path, source, error, form='d4rl', env_name='Pendulum-v1', data_name='x', **options):
   with pytest.raises(UserError, match=error) as raised:
     exchange.import_data(
-      str(tmp_path / 'root'), env_name, data_name, '0', form, source, Options(**options), False,
-      False,
+      str(tmp_path / 'root'), env_name, data_name, '0', FORMATS[form], source, Options(**options),
+      False, False,
     )  # fmt: skip
   assert '\n' not in str(raised.value)
   left = [name for _, _, names in os.walk(tmp_path / 'root') for name in names]

@@ -16,6 +16,7 @@ from reading import shared_data
 
 from brac import agents, behavior, checkpoints, clones, environments, exchange, policy_loader
 from brac.data import d4rl, description, minari, provenance, stored
+from brac.data.formats import FORMATS
 from brac.data.replay import Dataset
 from brac.data.source import Options
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions
@@ -45,7 +46,7 @@ def do_import(tmp_path):
 
   def do_import(source, form='d4rl', keep_last=False, env_name=ENV, sub_dir='0', **options):
     return exchange.import_data(
-      str(tmp_path / 'root'), env_name, options.pop('data_name', 'there'), sub_dir, form,
+      str(tmp_path / 'root'), env_name, options.pop('data_name', 'there'), sub_dir, FORMATS[form],
       str(source), Options(**options), keep_last, options.pop('allow_other_env', False),
     )  # fmt: skip
 
@@ -407,7 +408,7 @@ def own_data(tmp_path):
 
 def export(path, form, tmp_path):
   target = 'ours/mine-v0' if form == 'minari' else str(tmp_path / f'mine.{form}')
-  exchange.export_data(path, ENV, 'mine', form, target)
+  exchange.export_data(path, ENV, 'mine', FORMATS[form], target)
   return target
 
 
@@ -740,6 +741,10 @@ def test_the_programs_import_describe_and_export(tmp_path):
   names = [root, f'--env_name={ENV}', '--data_name=mine']
   done = run('export_data', '--target=out/mine.hdf5', *names)
   assert done.returncode == 0 and (tmp_path / 'out' / 'mine.hdf5').exists()
+  failed = run('export_data', '--target=mine.hdf5', '--format=d5rl', *names)
+  assert failed.returncode == 1
+  near = "there are d4rl, minari, npz; did you mean 'd4rl'?"
+  assert failed.stderr == f'export_data: --format d5rl: {near}\n'
   failed = run('import_data', '--source=nosuch.hdf5', root)
   assert failed.returncode == 1
   assert failed.stderr == 'import_data: --source nosuch.hdf5: no file is there\n'
