@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from reading import shared_data
 
-from brac import agents, behavior, checkpoints, clones, environments, exchange, policy_loader
+from brac import agents, behavior, checkpoints, environments, exchange, policy_loader
 from brac.data import d4rl, description, minari, provenance, stored
 from brac.data.formats import FORMATS
 from brac.data.replay import Dataset
@@ -647,7 +647,6 @@ def test_brac_primal_takes_the_policy_of_the_data(collected, do_import, tmp_path
   data = do_import(write_hdf5(tmp_path / 'halfcheetah_medium-v2.hdf5', arrays), **CHEETAH)
   true = os.path.join(os.path.dirname(data), 'agent_behavior')
   gin.bind_parameter('brac_primal_agent.Agent.behavior_ckpt_file', true)
-  clones.warn_of_other_data(true, 'other data')
   run = dict(seed=0, batch_size=8, model_params=(((8, 8),), 2))
   log_dir = str(tmp_path / 'run')
   train_eval_offline(log_dir, data, 'brac_primal', 'HalfCheetah-v2', 10**6, 4, 1, **run)
@@ -656,6 +655,11 @@ def test_brac_primal_takes_the_policy_of_the_data(collected, do_import, tmp_path
   np.testing.assert_array_equal(
     reader.read('agent/_b_net/_layers/0/kernel'), arrays['metadata/policy/fc0/weight'].T
   )
+  # As a run that goes on, or an export of it, finds it.
+  box = Box.of(environments.described('HalfCheetah-v2').action_spec)
+  s = load(data).s1
+  both = [policy_loader.load_clone(path, 17, box)(s) for path in (true, reader.path)]
+  np.testing.assert_array_equal(both[0].log_std, both[1].log_std)
 
 
 @pytest.mark.parametrize(

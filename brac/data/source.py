@@ -178,8 +178,6 @@ def _with_next(pieces: Iterator[Steps]) -> Iterator[tuple[Steps, np.ndarray, np.
     if len(piece.end) > 1:
       yield piece[:-1], piece.s[1:], piece.a[1:]
     held = piece[-1:]
-  if held.a_next is None:
-    held.end[held.end == GOES_ON] = CUT_OFF
   yield held, held.s, held.a
 
 
