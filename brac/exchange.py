@@ -1,7 +1,10 @@
 """Data in from other formats, and out to them."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, Optional
 
 import numpy as np
@@ -11,10 +14,10 @@ from absl import logging
 from brac import behavior, checkpoints, environments, files, runs
 from brac.data import provenance, references, stored
 from brac.data.export import Export
-from brac.data.formats import FORMATS
 from brac.data.replay import Dataset
-from brac.data.source import Count, Options, Source, StoredPolicy, make_rows
+from brac.data.source import Count, Options, Source, Steps, StoredPolicy, make_rows
 from brac.data.transitions import CUT_OFF, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions, fingerprint
+from brac.data_config import folder_name
 from brac.errors import UserError
 
 BEHAVIOR = 'agent_behavior'  # beside the data: the policy that collected it, where that is known
@@ -31,7 +34,7 @@ def import_data(
   env_name: Optional[str],
   data_name: Optional[str],
   sub_dir: str,
-  form: str,
+  form: ModuleType,
   source_name: str,
   options: Options,
   keep_last: bool,
@@ -44,7 +47,7 @@ def import_data(
     env_name: the environment; the one that the source tells by default.
     data_name: what it is called; as its source is by default.
     sub_dir: its folder.
-    form: one of `FORMATS`.
+    form: one of `formats.FORMATS`.
     source_name: a file, or the id of a dataset.
     options: what the source does not say itself.
     keep_last: see `make_rows`.
@@ -53,14 +56,11 @@ def import_data(
   Raises:
     UserError: the source cannot be used, is of another environment, or other data is there.
   """
-  source = FORMATS[form].read(source_name, options)
+  source = form.read(source_name, options)
   env_name = _choose_env(source, env_name, source_name, allow_other_env)
   data_name = data_name or source.data_name
-  for flag, name in (('env_name', env_name), ('data_name', data_name)):
-    if '/' in name:
-      raise UserError(f'--{flag} {name}: a / would nest folders')
   box = _compare_widths(source, env_name, source_name)
-  data_dir = os.path.join(root_dir, env_name, data_name, sub_dir)
+  data_dir = os.path.join(root_dir, *map(folder_name, (env_name, data_name)), sub_dir)
   path = os.path.join(data_dir, 'data')
   asked = options._replace(observation_keys=list(options.observation_keys))._asdict()
   facts = {**source.facts, 'options': {'keep_last': keep_last, **asked}}
@@ -73,25 +73,34 @@ def import_data(
       )
     logging.info('%s is at %s already: there is nothing to do', source_name, path)
     return path
-  _lock = runs.lock(data_dir)
-  rows, count = make_rows(source, keep_last)
-  for note in source.notes:
-    logging.warning('%s', note)
-  facts |= _facts_of(count, len(rows.reward))
-  facts['environment'] = {'source': source.env_name, 'used': env_name}
-  if box:
-    facts['action_box'] = {name: x.tolist() for name, x in zip(('low', 'high'), box)}
-    _warn_of_box(rows, *box)
-  facts['data'] = fingerprint(rows)
-  if source.policy:
-    facts['behavior_policy'] = _keep_policy(source.policy, os.path.join(data_dir, BEHAVIOR), box)
-  episodes = tf.Module()
-  episodes.returns, episodes.lengths = tf.Variable(count.returns), tf.Variable(count.lengths)
-  provenance.write(path, facts)
-  checkpoints.save(path, data=Dataset(rows), source=episodes)
-  _log(source_name, facts, count, references.find(env_name, facts))
-  logging.info('%d rows are at %s', len(rows.reward), path)
+  with contextlib.ExitStack() as stack:
+    stack.callback(runs.Lock(data_dir).release)
+    rows, count = make_rows(source._replace(pieces=_until_stopped(source.pieces)), keep_last)
+    for note in source.notes:
+      logging.warning('%s', note)
+    facts |= _facts_of(count, len(rows.reward))
+    facts['environment'] = {'source': source.env_name, 'used': env_name}
+    if box:
+      facts['action_box'] = {name: x.tolist() for name, x in zip(('low', 'high'), box)}
+      _warn_of_box(rows, *box)
+    facts['data'] = fingerprint(rows)
+    if source.policy:
+      facts['behavior_policy'] = _keep_policy(source.policy, os.path.join(data_dir, BEHAVIOR), box)
+    episodes = tf.Module()
+    episodes.returns, episodes.lengths = tf.Variable(count.returns), tf.Variable(count.lengths)
+    provenance.write(path, facts)
+    checkpoints.save(path, data=Dataset(rows), source=episodes)
+    _log(source_name, facts, count, references.find(env_name, facts))
+    logging.info('%d rows are at %s', len(rows.reward), path)
   return path
+
+
+def _until_stopped(pieces: Iterator[Steps]) -> Iterator[Steps]:
+  """The pieces, as long as nobody asks the program to stop."""
+  for piece in pieces:
+    if runs.stop_requested():
+      runs.stop('nothing was imported')
+    yield piece
 
 
 def _choose_env(source: Source, env_name: Optional[str], name: str, allow_other: bool) -> str:
@@ -216,14 +225,16 @@ def _log(
     logging.info(line, *numbers)
 
 
-def export_data(data_file: str, env_name: str, data_name: str, form: str, target: str) -> None:
+def export_data(
+  data_file: str, env_name: str, data_name: str, form: ModuleType, target: str
+) -> None:
   """Writes a dataset of this project's own in another format.
 
   Args:
     data_file: where it is.
     env_name: its environment.
     data_name: its name.
-    form: one of `FORMATS`.
+    form: one of `formats.FORMATS`.
     target: a file that is not there yet, or for Minari the id of a new dataset.
 
   Raises:
@@ -238,13 +249,13 @@ def export_data(data_file: str, env_name: str, data_name: str, form: str, target
     reference=references.find(env_name, facts),
     facts=facts,
   )
-  place = FORMATS[form].place(target)
+  place = form.place(target)
   if os.path.exists(place):
     raise UserError(f'--target {target}: {place} is there already; remove it, or choose another')
   folder = os.path.dirname(os.path.abspath(place))
   with files.writing(folder):
     os.makedirs(folder, exist_ok=True)
-    FORMATS[form].write(target, export)
+    form.write(target, export)
   n_lasts = int(np.isin(rows.end, (TIME_LIMIT, CUT_OFF, UNKNOWN))[export.lasts()].sum())
   logging.info(
     '%d rows are written to %s; what only this project reads is in infos/brac: the next actions of '

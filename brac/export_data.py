@@ -13,11 +13,11 @@ from brac.errors import UserError
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_enum(
+flags.DEFINE_string(
   'format',
   None,
-  ['d4rl', 'minari', 'npz'],
-  "The target's format; by its name by default: .hdf5 is D4RL's, .npz numpy's, others Minari's.",
+  "The target's: d4rl, minari or npz; told by its name by default: .hdf5 is D4RL's, .npz numpy's, "
+  "others Minari's.",
 )
 flags.DEFINE_string('target', None, 'The file, or the id of a new Minari dataset, as brac/eps1-v0.')
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.')
@@ -29,15 +29,18 @@ flags.DEFINE_string('sub_dir', '0', 'The --sub_dir that the data was collected w
 def main() -> None:
   from brac import exchange
   from brac.data import formats
+  from brac.data_config import folder_name
 
   if not FLAGS.target:
     raise UserError('--target is not given: a file, or the id of a new Minari dataset')
   root_dir = programs.folder(FLAGS.root_dir)
   exchange.export_data(
-    data_file=os.path.join(root_dir, FLAGS.env_name, FLAGS.data_name, FLAGS.sub_dir, 'data'),
+    data_file=os.path.join(
+      root_dir, *map(folder_name, (FLAGS.env_name, FLAGS.data_name)), FLAGS.sub_dir, 'data'
+    ),
     env_name=FLAGS.env_name,
     data_name=FLAGS.data_name,
-    form=FLAGS.format or formats.guess(FLAGS.target),
+    form=formats.find(FLAGS.format, FLAGS.target),
     target=programs.folder(FLAGS.target),
   )
 

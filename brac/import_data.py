@@ -17,11 +17,11 @@ from brac.errors import UserError
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_enum(
+flags.DEFINE_string(
   'format',
   None,
-  ['d4rl', 'minari', 'npz'],
-  "The source's format; by its name by default: .hdf5 is D4RL's, .npz numpy's, others Minari's.",
+  "The source's: d4rl, minari or npz; told by its name by default: .hdf5 is D4RL's, .npz numpy's, "
+  "others Minari's.",
 )
 flags.DEFINE_string('source', None, "The file, or the id of Minari's dataset.")
 flags.DEFINE_string('env_name', None, 'The environment, where the source does not tell it.')
@@ -64,7 +64,7 @@ flags.DEFINE_string(
 
 def main() -> None:
   from brac import exchange
-  from brac.data import formats
+  from brac.data import d4rl, formats
   from brac.data.source import Options
 
   if FLAGS.describe:
@@ -74,13 +74,13 @@ def main() -> None:
     raise UserError('--source is not given: a file, or the id of a Minari dataset')
   if FLAGS.clone:
     raise UserError('--clone is for --describe')
-  names = FLAGS.data_name and formats.understand(FLAGS.data_name)
+  names = FLAGS.data_name and d4rl.understand(FLAGS.data_name)
   exchange.import_data(
     root_dir=programs.folder(FLAGS.root_dir),
     env_name=FLAGS.env_name or (names and names[0]),
     data_name=FLAGS.data_name,
     sub_dir=programs.sub_dir(FLAGS.sub_dir),
-    form=FLAGS.format or formats.guess(FLAGS.source),
+    form=formats.find(FLAGS.format, FLAGS.source),
     source_name=FLAGS.source,
     options=Options(FLAGS.episode_ends, FLAGS.max_episode_steps, tuple(FLAGS.observation_keys)),
     keep_last=FLAGS.keep_last,

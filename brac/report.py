@@ -5,9 +5,13 @@ last evaluations, of the runs that are finished. There is a row for each policy 
 `main` is the policy's mode; `max_q` takes of 10 samples the one with the largest Q, as BEAR's paper
 tests it. Compare that one with the papers; of BRAC both are given, side by side.
 
-Prints the tables, and leaves in --output_dir: report.md, {ENV}_n{N}.csv, runs.csv, iqm.csv,
-behavior.csv, evaluations.csv (a line for each evaluation of each run), and a figure of learning
-curves for each environment and dataset, {ENV}_{DATA}_n{N}.png. The commands of the runs go into
+Where reference scores are known (D4RL's of four -v2 tasks, or a Minari dataset's own) there are
+normalised scores, too, 100 (R - min) / (max - min); no mean is over two tables of references.
+
+Prints the tables, and leaves in --output_dir: report.md, {ENV}_n{N}.csv, {ENV}_n{N}_scores.csv,
+runs.csv, iqm.csv, iqm_scores.csv, behavior.csv, references.csv, evaluations.csv (a line for each
+evaluation of each run), and a figure of learning curves for each environment and dataset,
+{ENV}_{DATA}_n{N}.png. The commands of the runs go into
 commands.sh, beside the runs, or where --output_dir says.
 """
 
@@ -19,6 +23,7 @@ from absl import flags
 from brac import files, programs, results
 from brac.data_config import folder_name
 from brac.errors import UserError
+from brac.grids import scores
 from brac.grids.behavior import load_behavior, write_behavior
 from brac.grids.curves import draw
 from brac.grids.notes import notes_on_runs
@@ -58,6 +63,13 @@ def main() -> None:
     notes.append(f'{n} trials of searches are not in the tables; --sweeps has them there')
   summary = Summary(runs, behavior, FLAGS.last)
   tables, aggregate = summary.tables(), summary.aggregate()
+  references_in = os.path.join(output_dir, 'references.csv')
+  references, more = scores.load_references(
+    summary.tasks, data_root_dir, FLAGS.data_sub_dir, FLAGS.data_file_name, references_in
+  )
+  notes += more
+  score_tables = scores.tables(summary, references)
+  score_means = scores.aggregate(summary, references)
   notes += notes_on_runs(summary, root_dir)
   legend = (
     f'mean ± standard deviation over (seeds) of the mean return of the last {FLAGS.last} '
@@ -76,10 +88,16 @@ def main() -> None:
     [name, f'{mean:.2f}', ABSENT if low == '' else f'[{low:.2f}, {high:.2f}]', tasks, str(n)]
     for name, mean, low, high, tasks, n in aggregate
   ]
+  score_title = 'interquartile mean over tasks and seeds of the scores of each table of references'
+  score_table = [['', 'references', 'IQM', '95 % bootstrap interval', 'tasks', 'runs']] + [
+    [name, whose, f'{mean:.1f}', ABSENT if low == '' else f'[{low:.1f}, {high:.1f}]', tasks, str(n)]
+    for whose, name, mean, low, high, tasks, n in score_means
+  ]
 
   with files.writing(output_dir):
     os.makedirs(output_dir, exist_ok=True)
     write_behavior(kept_in, behavior)
+    scores.write_references(references_in, references)
   page = ['# Returns', legend]
   for name, table, sheet in tables:
     write_csv(os.path.join(output_dir, f'{folder_name(name)}.csv'), sheet)
@@ -89,6 +107,15 @@ def main() -> None:
   if aggregate:
     page += ['## Interquartile means', f'The {aggregate_title}: {aggregate_legend}.']
     page.append(markdown(aggregate_table))
+  if score_tables:
+    page += ['## Normalised scores', scores.legend(references) + '.']
+  for name, table, sheet in score_tables:
+    write_csv(os.path.join(output_dir, f'{folder_name(name)}.csv'), sheet)
+    page.append(markdown(table))
+  header = ['references', '', 'IQM', '2.5 %', '97.5 %', 'tasks', 'runs']
+  write_csv(os.path.join(output_dir, 'iqm_scores.csv'), [header, *score_means])
+  if score_means:
+    page += [f'The {score_title}.', markdown(score_table)]
   write_csv(os.path.join(output_dir, 'runs.csv'), run_rows(all_runs, root_dir, FLAGS.last))
   write_csv(os.path.join(output_dir, 'evaluations.csv'), evaluation_rows(all_runs))
   script = os.path.join(output_dir if FLAGS.output_dir else root_dir, 'commands.sh')
@@ -111,6 +138,12 @@ def main() -> None:
   if aggregate:
     print(f'\n{textwrap.fill(aggregate_title, 100)}\n{text(aggregate_table)}')
     print(textwrap.fill(aggregate_legend, 100))
+  for _, table, _ in score_tables:
+    print(f'\n{text(table)}')
+  if score_tables:
+    print(f'\n{textwrap.fill(scores.legend(references), 100)}')
+  if score_means:
+    print(f'\n{textwrap.fill(score_title, 100)}\n{text(score_table)}')
   print(''.join(f'\n{note}' for note in notes))
   print(f'\nas CSV and Markdown, with learning curves: {output_dir}')
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from brac import exchange
+from brac.data.formats import FORMATS
 from brac.data.source import Options
 from brac.errors import UserError
 
@@ -130,7 +131,6 @@ FILES = [
   (arrays(), dict(env_name='HalfCheetah-v2'), '3 numbers and actions of 1; HalfCheetah-v2 has 17'),
   (arrays(), dict(env_name='Pendulum-v7'), "unknown environment 'Pendulum-v7'; .*Pendulum-v1"),
   (arrays(), dict(env_name=None), 'does not tell its environment: --env_name names it'),
-  (arrays(), dict(data_name='a/b'), '--data_name a/b: a / would nest folders'),
   (arrays(), dict(data_file='hopper_medium-v2.hdf5'), 'is of Hopper-v2, --env_name is Pendulum-v1'),
   ({'episode_0/observations': np.zeros([3, 3])}, {}, 'is a file of Minari: --format=minari'),
   (arrays(**{'infos/brac/ends': np.full(N, 9)}), {}, 'infos/brac/ends holds codes that are not'),
@@ -145,8 +145,8 @@ FILES = [
 def fails(tmp_path, source, error, form='d4rl', env_name='Pendulum-v1', data_name='x', **options):
   with pytest.raises(UserError, match=error) as raised:
     exchange.import_data(
-      str(tmp_path / 'root'), env_name, data_name, '0', form, source, Options(**options), False,
-      False,
+      str(tmp_path / 'root'), env_name, data_name, '0', FORMATS[form], source, Options(**options),
+      False, False,
     )  # fmt: skip
   assert '\n' not in str(raised.value)
   left = [name for _, _, names in os.walk(tmp_path / 'root') for name in names]

@@ -14,8 +14,9 @@ import pytest
 import tensorflow as tf
 from reading import shared_data
 
-from brac import agents, behavior, checkpoints, clones, environments, exchange, policy_loader
+from brac import agents, behavior, checkpoints, environments, exchange, policy_loader
 from brac.data import d4rl, description, minari, provenance, stored
+from brac.data.formats import FORMATS
 from brac.data.replay import Dataset
 from brac.data.source import Options
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions
@@ -45,7 +46,7 @@ def do_import(tmp_path):
 
   def do_import(source, form='d4rl', keep_last=False, env_name=ENV, sub_dir='0', **options):
     return exchange.import_data(
-      str(tmp_path / 'root'), env_name, options.pop('data_name', 'there'), sub_dir, form,
+      str(tmp_path / 'root'), env_name, options.pop('data_name', 'there'), sub_dir, FORMATS[form],
       str(source), Options(**options), keep_last, options.pop('allow_other_env', False),
     )  # fmt: skip
 
@@ -214,6 +215,22 @@ def test_an_episode_of_one_step_that_is_dropped_marks_no_other_row(do_import, tm
   data = do_import(write_hdf5(tmp_path / 'file.hdf5', d4rl_arrays(episodes)))
   assert load(data).end.tolist() == [GOES_ON] * 3 + [TERMINAL] + [GOES_ON] * 3 + [CUT_OFF]
   assert_same_bits(load(data), slow_rows(episodes))
+
+
+@pytest.mark.parametrize('knows_next', [True, False])
+def test_actions_that_a_user_knows_are_taken_where_the_next_observation_is_known(
+  knows_next, do_import, tmp_path
+):
+  a_next = np.random.default_rng(2).normal(size=[58, A]).astype(np.float32)
+  arrays = d4rl_arrays(EPISODES, next_observations=knows_next)
+  np.savez(tmp_path / 'file.npz', **arrays, **{'infos/brac/next_actions': a_next})
+  rows = load(do_import(tmp_path / 'file.npz', 'npz'))
+  want = slow_rows(EPISODES, keep_last=knows_next, knows_next=knows_next)
+  kept = np.ones(58, bool)
+  if not knows_next:
+    lasts = np.cumsum([e.n for e in EPISODES]) - 1
+    kept[lasts[[e.end != TERMINAL for e in EPISODES]]] = False
+  assert_same_bits(rows, want._replace(a2=a_next[kept]))
 
 
 def test_what_a_file_says_goes_before_what_the_user_says(do_import, tmp_path, caplog):
@@ -391,7 +408,7 @@ def own_data(tmp_path):
 
 def export(path, form, tmp_path):
   target = 'ours/mine-v0' if form == 'minari' else str(tmp_path / f'mine.{form}')
-  exchange.export_data(path, ENV, 'mine', form, target)
+  exchange.export_data(path, ENV, 'mine', FORMATS[form], target)
   return target
 
 
@@ -630,7 +647,6 @@ def test_brac_primal_takes_the_policy_of_the_data(collected, do_import, tmp_path
   data = do_import(write_hdf5(tmp_path / 'halfcheetah_medium-v2.hdf5', arrays), **CHEETAH)
   true = os.path.join(os.path.dirname(data), 'agent_behavior')
   gin.bind_parameter('brac_primal_agent.Agent.behavior_ckpt_file', true)
-  clones.warn_of_other_data(true, 'other data')
   run = dict(seed=0, batch_size=8, model_params=(((8, 8),), 2))
   log_dir = str(tmp_path / 'run')
   train_eval_offline(log_dir, data, 'brac_primal', 'HalfCheetah-v2', 10**6, 4, 1, **run)
@@ -639,6 +655,11 @@ def test_brac_primal_takes_the_policy_of_the_data(collected, do_import, tmp_path
   np.testing.assert_array_equal(
     reader.read('agent/_b_net/_layers/0/kernel'), arrays['metadata/policy/fc0/weight'].T
   )
+  # As a run that goes on, or an export of it, finds it.
+  box = Box.of(environments.described('HalfCheetah-v2').action_spec)
+  s = load(data).s1
+  both = [policy_loader.load_clone(path, 17, box)(s) for path in (true, reader.path)]
+  np.testing.assert_array_equal(both[0].log_std, both[1].log_std)
 
 
 @pytest.mark.parametrize(
@@ -662,7 +683,15 @@ def test_a_policy_of_another_kind_is_not_kept_and_that_is_said(
   assert provenance.read(data)['behavior_policy'].startswith('not kept: ')
 
 
-def test_an_agent_that_reads_made_up_actions_is_warned_of(do_import, tmp_path, caplog):
+class Arrived(Exception):
+  """Ends an experiment where what the test asks about is over."""
+
+
+def test_an_agent_that_reads_made_up_actions_is_warned_of(do_import, tmp_path, caplog, monkeypatch):
+  def arrive(*_):
+    raise Arrived
+
+  monkeypatch.setattr('brac.train_eval_offline.Evaluator', arrive)
   path = write_hdf5(tmp_path / 'file.hdf5', d4rl_arrays(EPISODES))
   run = dict(seed=0, batch_size=8, model_params=(((8, 8),), 2))
   for keep_last, penalty in ((True, True), (True, False), (False, True)):
@@ -670,7 +699,7 @@ def test_an_agent_that_reads_made_up_actions_is_warned_of(do_import, tmp_path, c
     gin.bind_parameter('brac_dual_agent.Agent.value_penalty', penalty)
     caplog.clear()
     log_dir = str(tmp_path / f'run{keep_last}{penalty}')
-    with caplog.at_level(logging.WARNING, 'absl'):
+    with caplog.at_level(logging.WARNING, 'absl'), pytest.raises(Arrived):
       train_eval_offline(log_dir, data, 'brac_dual', ENV, 10**6, 1, 1, **run)
     assert ('a next action that nobody took' in caplog.text) == (keep_last and penalty)
 
@@ -716,6 +745,10 @@ def test_the_programs_import_describe_and_export(tmp_path):
   names = [root, f'--env_name={ENV}', '--data_name=mine']
   done = run('export_data', '--target=out/mine.hdf5', *names)
   assert done.returncode == 0 and (tmp_path / 'out' / 'mine.hdf5').exists()
-  failed = run('import_data', '--source=out/mine.hdf5', root, '--data_name=a/b')
+  failed = run('export_data', '--target=mine.hdf5', '--format=d5rl', *names)
   assert failed.returncode == 1
-  assert failed.stderr == 'import_data: --data_name a/b: a / would nest folders\n'
+  near = "there are d4rl, minari, npz; did you mean 'd4rl'?"
+  assert failed.stderr == f'export_data: --format d5rl: {near}\n'
+  failed = run('import_data', '--source=nosuch.hdf5', root)
+  assert failed.returncode == 1
+  assert failed.stderr == 'import_data: --source nosuch.hdf5: no file is there\n'

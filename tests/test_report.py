@@ -9,8 +9,10 @@ import sys
 import matplotlib.image
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from brac import checkpoints, results
+from brac.data import provenance
 from brac.data.replay import Dataset
 from brac.data.transitions import GOES_ON, TERMINAL, Transitions
 from brac.errors import UserError
@@ -68,9 +70,12 @@ def read_csv(path):
 
 
 def table_of(stdout):
-  """The cells of the tables' rows on the terminal, by their names; two spaces part the columns."""
-  lines = (line.split('  ') for line in stdout.splitlines())
-  return {cells[0]: [c.strip() for c in cells[1:] if c.strip()] for cells in lines}
+  """The cells of the tables' rows on the terminal, the first of a name; two spaces part columns."""
+  found = {}
+  for line in stdout.splitlines():
+    name, *cells = line.split('  ')
+    found.setdefault(name, [cell.strip() for cell in cells if cell.strip()])
+  return found
 
 
 def test_a_tree_with_missing_unfinished_and_broken_runs(tree):
@@ -558,6 +563,84 @@ def test_data_that_is_not_there_or_bad_is_a_note(tmp_path):
   known = {(ENV, 'eps1', 'n1'): Behavior(1.0, 2.0, 3.0, 4)}
   write_behavior(str(tmp_path / 'kept.csv'), known)
   assert load('nosuch') == (known, [])
+
+
+# --- Normalised scores ----------------------------------------------------------------------------
+
+# D4RL's references of HalfCheetah-v2 and Walker2d-v2.
+_LOW, _HIGH = -280.178953, 12135.0
+_WALKER = 1.629008, 4592.3
+
+
+def score(x, low=_LOW, high=_HIGH):
+  return 100 * (x - low) / (high - low)
+
+
+def write_import(path, n, returns, lengths, **facts):
+  """An import of n rows, of a source with those episodes."""
+  rows, source = Transitions.zeros(n, 3, 2), tf.Module()
+  rows.end[:] = TERMINAL
+  source.returns, source.lengths = tf.Variable(np.array(returns)), tf.Variable(np.array(lengths))
+  checkpoints.save(str(path), data=Dataset(rows), source=source)
+  provenance.write(str(path), facts)
+
+
+def test_scores_are_by_the_table_of_the_task_and_no_average_is_over_two(tree):
+  data = tree.parent / 'data'
+  own = {'min': 100.0, 'max': 300.0, 'whose': 'Minari'}
+  write_import(data / ENV / 'pure' / '0' / 'data', 9, [200.0], [10], reference_scores=own)
+  done = run_report(tree, f'--data_root_dir={data}')
+  assert done.returncode == 0 and done.stderr == ''
+  rows = table_of(done.stdout.split(': scores')[1])
+  spread = 100 * np.std([115, 215, 615]) / (_HIGH - _LOW)
+  assert rows['kl_vp main'] == [f'{score(315):.1f} ± {spread:.1f} (3)', '-']
+  assert rows['bc main'] == [f'{score(401):.1f} (1)', '350.0 (1)']
+  assert rows['behavior data'] == ['-', '50.0 ± 0.0 (1)']
+  assert 'by D4RL: HalfCheetah-v2 -280.179 and 12135, Walker2d-v2 1.62901 and 4592.3' in (
+    ' '.join(done.stdout.split())
+  )
+  assert 'by Minari: HalfCheetah-v2 pure 100 and 300' in ' '.join(done.stdout.split())
+
+  out = tree / 'report'
+  header, *lines = read_csv(out / f'{ENV}_n1000_scores.csv')
+  sheet = {tuple(line[:2]): dict(zip(header, line)) for line in lines}
+  vp = sheet['kl_vp', 'main']
+  assert float(vp['eps1 score']) == pytest.approx(score(315))
+  assert float(vp['eps1 score std']) == pytest.approx(spread)
+  assert vp['eps1 seeds'] == '3' and vp['eps1 references'] == 'D4RL' and vp['pure score'] == ''
+  assert sheet['bc', 'main']['pure references'] == 'Minari'
+
+  # Two tasks are by D4RL, one by itself.
+  means = {tuple(line[:2]): line[2:] for line in read_csv(out / 'iqm_scores.csv')[1:]}
+  assert {whose for whose, _ in means} == {'D4RL'}
+  mean, low, high, tasks, n_runs = means['D4RL', 'bc main']
+  assert float(mean) == pytest.approx((score(401) + score(30, *_WALKER)) / 2)
+  assert (low, high, tasks, n_runs) == ('', '', '2 of 2', '2')
+  page = (out / 'report.md').read_text()
+  assert '## Normalised scores' in page and '100 (R - min) / (max - min)' in page
+
+  # Without the data its references are known from before.
+  shutil.rmtree(data)
+  gone = run_report(tree, f'--data_root_dir={data}')
+  assert 'by Minari: HalfCheetah-v2 pure 100 and 300' in ' '.join(gone.stdout.split())
+
+
+def test_there_are_no_scores_without_references(tmp_path):
+  write_run(tmp_path / 'learn', 'Pendulum-v1/eps1/n1000/bc/0/0', {'main': [1.0]}, total=10)
+  done = run_report(tmp_path / 'learn', f'--data_root_dir={tmp_path}')
+  assert done.returncode == 0 and ': scores' not in done.stdout and 'max - min' not in done.stdout
+  assert len(read_csv(tmp_path / 'learn' / 'report' / 'iqm_scores.csv')) == 1
+
+
+@pytest.mark.parametrize('n_train, known', [(998999, True), (10**6, True), (100, False)])
+def test_an_import_is_the_data_of_runs_that_ask_for_more(n_train, known, tmp_path):
+  path = tmp_path / ENV / 'medium' / '0' / 'data'
+  write_import(path, 1000, [10.0, 30.0], [500, 501])
+  task = (ENV, 'medium', f'n{n_train}')
+  behavior, notes = load_behavior([task], str(tmp_path), '0', 'data', str(tmp_path / 'kept.csv'))
+  assert (task in behavior) == known and bool(notes) != known
+  if known:
+    assert (behavior[task].mean, behavior[task].episodes) == (20.0, 2)
 
 
 # --- Learning curves ------------------------------------------------------------------------------

@@ -250,6 +250,8 @@ class _Ends:
         self._t = 0 if stop < j - i else (self._t + stop - start) % self._limit
         start = stop + 1
     end[self._terminals[i:j]] = TERMINAL
+    if j == len(self._terminals) and end[-1] == GOES_ON:
+      end[-1] = CUT_OFF  # where the file ends
     return end
 
 

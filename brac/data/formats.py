@@ -1,17 +1,28 @@
-"""The formats that data are read from and written in: a module each, with `read` and `write`."""
+"""The formats of data: a module each, with `read`, `write`, and `place`, where it writes."""
 
+import difflib
 import os
+from types import ModuleType
+from typing import Optional
 
 from brac.data import d4rl, minari, npz
+from brac.errors import UserError
 
 FORMATS = {'d4rl': d4rl, 'minari': minari, 'npz': npz}
 
 
-understand = d4rl.understand
+def find(name: Optional[str], path: str) -> ModuleType:
+  """A format by its name; by that of a file or a dataset, where it has none.
 
-
-def guess(name: str) -> str:
-  """The format that a file or a dataset of that name probably has."""
-  ending = os.path.splitext(name)[1].lower()
-  default = 'd4rl' if os.path.isfile(name) else 'minari'
-  return {'.hdf5': 'd4rl', '.h5': 'd4rl', '.npz': 'npz'}.get(ending, default)
+  Raises:
+    UserError: there is no such format.
+  """
+  if name is None:
+    ending = os.path.splitext(path)[1].lower()
+    default = 'd4rl' if os.path.isfile(path) else 'minari'
+    name = {'.hdf5': 'd4rl', '.h5': 'd4rl', '.npz': 'npz'}.get(ending, default)
+  if name not in FORMATS:
+    near = difflib.get_close_matches(name, FORMATS, 1)
+    hint = f'; did you mean {near[0]!r}?' if near else ''
+    raise UserError(f'--format {name}: there are {", ".join(FORMATS)}{hint}')
+  return FORMATS[name]

@@ -123,7 +123,7 @@ def read(dataset_id: str, options: Options) -> Source:
   return Source(
     n=sum(lengths), n_states=sum(part.width for part in parts), n_actions=n_actions,
     env_name=spec.get('id') or metadata.get('brac_env_name'),
-    data_name=dataset_id.replace('/', '-'), facts=facts,
+    data_name=dataset_id, facts=facts,
     pieces=_pieces(file, path, names, lengths, parts), notes=notes,
   )  # fmt: skip
 

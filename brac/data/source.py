@@ -143,10 +143,8 @@ def make_rows(source: Source, keep_last: bool = False) -> tuple[Transitions, Cou
     s2 = np.where(within, s_after, steps.s) if steps.s_next is None else steps.s_next
     a2 = np.where(within, a_after, steps.a) if steps.a_next is None else steps.a_next
     no_next += int(terminal.sum()) if steps.s_next is None else 0
-    lost = np.zeros(len(end), bool) if steps.a_next is not None else late
-    if keep_last and steps.a_next is None and steps.s_next is not None:
-      made_up += int(late.sum())
-      lost = np.zeros(len(end), bool)
+    lost = late & (steps.s_next is None or (steps.a_next is None and not keep_last))
+    made_up += int((late & ~lost).sum()) if steps.a_next is None else 0
     discount = ~terminal if steps.discount is None else steps.discount
     kept = ~lost
     last = n + np.count_nonzero(kept)
@@ -180,8 +178,6 @@ def _with_next(pieces: Iterator[Steps]) -> Iterator[tuple[Steps, np.ndarray, np.
     if len(piece.end) > 1:
       yield piece[:-1], piece.s[1:], piece.a[1:]
     held = piece[-1:]
-  if held.a_next is None:
-    held.end[held.end == GOES_ON] = CUT_OFF
   yield held, held.s, held.a
 
 

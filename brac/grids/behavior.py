@@ -80,15 +80,19 @@ def load_behavior(
     if os.path.isdir(os.path.dirname(path)):
       programs.quiet_imports()
       from brac import checkpoints
+      from brac.data import stored
 
       of_place = {task for task in tasks if task[:2] == place}
       try:
         if not of_place <= kept.keys() or checkpoints.exists(path):
           n, behavior = measure_behavior(path)
-          kept[(*place, n)] = behavior
+          measured = {(*place, n)}
+          if stored.is_import(path):  # of a size that nobody chose: runs that ask for more take all
+            measured |= {task for task in of_place if int(task[2][1:]) > int(n[1:])}
+          kept.update(dict.fromkeys(measured, behavior))
           notes += [
             f'{" ".join(task)}: dataset {path} is another one, of {n[1:]} transitions'
-            for task in sorted(of_place - {(*place, n)})
+            for task in sorted(of_place - measured)
           ]
       except UserError as error:
         notes.append(str(error))

@@ -12,8 +12,8 @@ import numpy as np
 
 from brac.data import provenance
 from brac.data.references import Reference, find
+from brac.data_config import folder_name
 from brac.errors import UserError
-from brac.grids.statistics import iqm_interval
 from brac.grids.summary import Summary
 from brac.grids.tables import ABSENT, Rows, write_csv
 from brac.results import Task
@@ -36,7 +36,7 @@ def load_references(
   """
   found, notes = _read_references(kept_in), []
   for task in sorted(set(tasks)):
-    path = os.path.join(data_root_dir, *task[:2], sub_dir, file_name)
+    path = os.path.join(data_root_dir, *map(folder_name, task[:2]), sub_dir, file_name)
     try:
       facts = provenance.read(path)
     except UserError as error:
@@ -119,24 +119,15 @@ def _shown(scored) -> str:
 
 
 def aggregate(summary: Summary, references: References) -> list[list]:
-  """Rows `(whose references, name, IQM, low, high, tasks, runs)` over the tasks of one table.
-
-  The mean is the interquartile one over tasks and seeds, with its 95 % stratified bootstrap; where
-  no task has two seeds there is no interval, and where a table has one task alone no row.
-  """
-  rows = []
+  """Rows as `Summary.aggregate`'s, of scores, each after whose references it is by."""
+  found = []
   for whose in sorted({reference.whose for reference in references.values()}):
     tasks = [t for t in summary.tasks if t in references and references[t].whose == whose]
-    for name, policy in summary.rows(summary.algorithms) if len(tasks) > 1 else []:
-      cells = {task: summary.cell(task, name, policy) for task in tasks}
-      strata = [references[t].score(np.array(c.values)) for t, c in cells.items() if c.values]
-      if strata:
-        mean, low, high = iqm_interval(strata)
-        interval = [low, high] if max(map(len, strata)) > 1 else ['', '']
-        n_runs = f'{sum(map(len, strata))}{"?" * any(cell.guessed for cell in cells.values())}'
-        of_tasks = f'{len(strata)} of {len(tasks)}'
-        rows.append([whose, f'{name} {policy}'.strip(), mean, *interval, of_tasks, n_runs])
-  return rows
+    rows = summary.interquartile_means(
+      tasks, lambda task, values: references[task].score(np.array(values))
+    )
+    found += [[whose, *row] for row in rows]
+  return found
 
 
 def legend(references: References) -> str:

@@ -2,7 +2,7 @@
 
 import collections
 import math
-from typing import NamedTuple, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -120,15 +120,21 @@ class Summary:
     Where no task has two seeds there is no interval.
     """
     data = {task: b.by_step for task in self.tasks if (b := self.behavior.get(task)) and b.by_step}
+    return self.interquartile_means(
+      list(data), lambda task, values: np.array([score(x, data[task]) for x in values])
+    )
+
+  def interquartile_means(
+    self, tasks: Sequence[Task], scores_of: Callable[[Task, Sequence[float]], np.ndarray]
+  ) -> list[list]:
+    """Rows as `aggregate`'s, of what `scores_of` makes of a task's returns."""
     rows = []
-    for name, policy in self.rows(self.algorithms) if len(data) > 1 else []:
-      cells = {task: self.cell(task, name, policy) for task in data}
-      strata = [
-        np.array([score(x, data[t]) for x in c.values]) for t, c in cells.items() if c.values
-      ]
+    for name, policy in self.rows(self.algorithms) if len(tasks) > 1 else []:
+      cells = {task: self.cell(task, name, policy) for task in tasks}
+      strata = [scores_of(task, cell.values) for task, cell in cells.items() if cell.values]
       if strata:
         mean, low, high = iqm_interval(strata)
         interval = [low, high] if max(map(len, strata)) > 1 else ['', '']
         n_runs = f'{sum(map(len, strata))}{"?" * any(cell.guessed for cell in cells.values())}'
-        rows.append([f'{name} {policy}', mean, *interval, f'{len(strata)} of {len(data)}', n_runs])
+        rows.append([f'{name} {policy}', mean, *interval, f'{len(strata)} of {len(tasks)}', n_runs])
     return rows
