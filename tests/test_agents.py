@@ -23,6 +23,7 @@ from brac.agents import loop
 from brac.agents.agent import Agent
 from brac.errors import UserError
 from brac.rng import Rng
+from brac.signatures import hands_on_to
 
 EXAMPLE = 'td3_bc_agent:Agent'
 NAMES = (*agents.AGENTS, EXAMPLE)
@@ -458,3 +459,22 @@ class _Outer(_Inner):
 def test_a_signature_shows_what_is_handed_on_and_a_default_that_is_changed():
   assert str(inspect.signature(_Outer)) == '(*, b=3, c=4, a=1, **rest)'
   assert (_Outer(a=5).got, _Outer(d=6).got) == ((5, 3, {}), (1, 3, {'d': 6}))
+
+
+def test_gin_binds_what_a_function_hands_on():
+  @gin.configurable('experiment', module='mine')
+  @hands_on_to(Agent, without=('observation_spec', 'action_spec', 'data', 'seed'))
+  def experiment(log_dir, discount=0.9, **parameters):
+    return {'discount': discount, **parameters}
+
+  try:
+    gin.bind_parameter('experiment.batch_size', 5)
+    gin.bind_parameter('experiment.discount', 0.5)
+    assert experiment('here') == {'batch_size': 5, 'discount': 0.5}
+    used = gin.config._OPERATIVE_CONFIG['', 'mine.experiment']
+    assert used['update_rate'] == 0.005 and used['batch_size'] == 5 and 'seed' not in used
+    for wrong in ('data', 'log_dirr'):
+      with pytest.raises(ValueError, match='have a parameter named'):
+        gin.bind_parameter(f'experiment.{wrong}', 3)
+  finally:
+    gin.config._REGISTRY.pop('mine.experiment')

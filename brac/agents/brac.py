@@ -30,7 +30,7 @@ class BRAC(ActorCritic):
     alpha: α, the weight of the divergence (its start, if it is trained).
     alpha_max: α is clipped to [0, alpha_max].
     train_alpha: whether α is trained so that D approaches `target_divergence`.
-    divergence_name: one of `DIVERGENCES`.
+    divergence_name: of `divergences.PRIMAL` for brac_primal, of `divergences.DUAL` for brac_dual.
     target_divergence: in D's own unit.
     alpha_entropy: α_e (its start, if it is trained).
     train_alpha_entropy: whether α_e is trained so that the entropy approaches `target_entropy`.
@@ -60,7 +60,9 @@ class BRAC(ActorCritic):
     **common,
   ):
     super().__init__(**common)
-    self._d = divergences.find(divergence_name, self.DIVERGENCES, f'{self.name}.divergence_name')
+    self._divergence = divergences.find(
+      divergence_name, self.DIVERGENCES, f'{self.name}.divergence_name'
+    )
     self.warm_start = check_whole(self.name, 0, warm_start=warm_start)
     self.alpha_max = check_number(self.name, 0, alpha_max=alpha_max)
     self.target_divergence = check_number(self.name, target_divergence=target_divergence)

@@ -49,11 +49,11 @@ class Agent(BRAC):
   def divergence(self, s: tf.Tensor, pi: TanhNormal, a_b: tf.Tensor, draws: Rng) -> tf.Tensor:
     """`D(s)` of a sample of `π(s)` against the data's action."""
     a_pi, _ = pi.sample(draws)
-    return self._d(self.c(s, a_pi), self.c(s, a_b))
+    return self._divergence(self.c(s, a_pi), self.c(s, a_b))
 
   def c_loss(self, batch: Batch, draws: Rng) -> tuple[tf.Tensor, Info]:
     """`E[-D(s)] + γ_gp E[max(|∇ₐ c(s, â)| - 1, 0)²]`."""
     s, a_b = batch.s1, batch.a1
     a_pi, _ = self.pi(s).sample(draws)
-    div = self._d(self.c(s, a_pi), self.c(s, a_b))
+    div = self._divergence(self.c(s, a_pi), self.c(s, a_b))
     return -tf.reduce_mean(div) + divergences.gradient_penalty(self.c, s, a_pi, a_b, draws), {}

@@ -49,7 +49,7 @@ class Agent(BRAC):
 
   def divergence(self, s: tf.Tensor, pi: TanhNormal, a_b: tf.Tensor, draws: Rng) -> tf.Tensor:
     """`D(s)` of n samples of `π(s)` against `b(s)`."""
-    return self._d(pi, self.b(s), self.n_div_samples, draws)
+    return self._divergence(pi, self.b(s), self.n_div_samples, draws)
 
   @property
   def judged_by(self) -> str:
