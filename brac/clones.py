@@ -81,12 +81,19 @@ def places(agent: str, root_dir: str, data: str, sub_dir: str, seed: int) -> lis
   return list(dict.fromkeys(paths))
 
 
-def save(path: str, data: Data, policy: Actor) -> None:
-  """Saves a clone under `policy`, and beside it what data it is of."""
-  checkpoints.save(path, policy=policy)
-  origin = Origin(data.fingerprint, round(data.mean_log_likelihood(policy), 4))
-  with files.writing(os.path.dirname(path)):
-    files.write_text(path + '.json', json.dumps(origin._asdict()) + '\n')
+def is_shipped(path: str) -> bool:
+  """Whether a clone is among the shipped policies, and not of a run of the user's."""
+  return path.startswith(os.path.join(project_folder('trained_policies'), ''))
+
+
+def save(path: str, data: Data, **objects) -> None:
+  """Saves what an agent leaves, and beside a policy of the data what data that is of."""
+  checkpoints.save(path, **objects)
+  policy = objects.get('policy')
+  if isinstance(policy, Actor):
+    origin = Origin(data.fingerprint, round(data.mean_log_likelihood(policy), 4))
+    with files.writing(os.path.dirname(path)):
+      files.write_text(path + '.json', json.dumps(origin._asdict()) + '\n')
 
 
 def origin(path: str) -> Origin:
@@ -215,8 +222,7 @@ def _nearest(
   """The first clone that is there and, of those that are shipped, fits the data."""
   unfit = ''
   for path in filter(checkpoints.exists, search.places):
-    is_shipped = path.startswith(os.path.join(project_folder('trained_policies'), ''))
-    if not data or _compare(path, load(path), data) or not is_shipped:
+    if not data or _compare(path, load(path), data) or not is_shipped(path):
       return path
     unfit = f' that fits, {path} being of other data'
   raise UserError(

@@ -45,7 +45,7 @@ def save_clone(folder, b=None, data=None):
   if data is None:
     checkpoints.save(path, policy=b or actor())
   else:
-    clones.save(path, data, b)
+    clones.save(path, data, policy=b)
   return path
 
 

@@ -195,12 +195,14 @@ class Plan:
     """The seed of the clone that has to be trained for a run; None where there is one to take.
 
     That is the one which train_offline will take: half trained, it does not do. One that tells
-    nothing of its training was put there, or is shipped.
+    nothing of its training was put there, or is shipped: of the shipped policies' data.
     """
     from brac import checkpoints, clones
 
-    for path in clones.places(agent, self._grid.root_dir, data, '0', seed):
-      if checkpoints.exists(path):
+    grid = self._grid
+    own_data = grid.policy_root_dir or grid.config_dir != project_folder('configs')
+    for path in clones.places(agent, grid.root_dir, data, '0', seed):
+      if checkpoints.exists(path) and not (own_data and clones.is_shipped(path)):
         folder = os.path.dirname(path)
         return int(os.path.basename(folder)) if results.is_half_trained(folder) else None
     return 0

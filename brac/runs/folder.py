@@ -13,12 +13,13 @@ from brac.runs.settings import Settings
 class RunFolder:
   """The folder of a run, taken for this process as long as the `with` statement lasts.
 
-  with RunFolder(path, settings) as run:
-    if run.resume(['agent']):
-      agent.restore(run.at('agent'))
-    record = run.open_record(['main'], agent.step)
-    ...
-    run.save('agent', keep=True, **agent.state)
+  Example:
+    with RunFolder(path, settings) as run:
+      if run.resume(['agent']):
+        agent.restore(run.at('agent'))
+      record = run.open_record(['main'], agent.step)
+      ...
+      run.save('agent', keep=True, **agent.state)
   """
 
   def __init__(
@@ -89,9 +90,10 @@ class RunFolder:
 
   def check_same(self, name: str) -> None:
     """Raises UserError where what is saved is not what the settings would give."""
-    changes, path = self._settings.changes(self.at(name)), self.at(name)
-    differ = changes and changes.refused + changes.asked
-    if differ or not changes:
+    path = self.at(name)
+    changes = self._settings.changes(path)
+    differ = changes.refused + changes.asked if changes else []
+    if differ or changes is None:
       how = f', made with other settings: {"; ".join(differ)}' if differ else ''
       raise UserError(f'{path} is there already{how}; remove it, or choose another --sub_dir')
 

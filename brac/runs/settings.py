@@ -2,6 +2,7 @@
 
 import ast
 import enum
+import functools
 import importlib.metadata
 import json
 import os
@@ -158,6 +159,7 @@ def kept_settings(path: str) -> dict[str, str]:
     raise UserError(f'checkpoint {path}: its settings are not those of a run') from error
 
 
+@functools.cache  # of what runs, whatever is edited in the meantime
 def version() -> str:
   """The package's version, and a checksum of its source, which changes between releases too."""
   package, checksum = os.path.dirname(os.path.abspath(brac.__file__)), 0
