@@ -276,5 +276,5 @@ def load_data(path: str) -> Tuple[float, int]:
 
 
 def _peak_memory() -> int:
-  with open('/proc/self/status') as f:
+  with open('/proc/self/status', encoding='utf-8') as f:
     return 1024 * int(next(line.split()[1] for line in f if line.startswith('VmHWM')))

@@ -325,7 +325,7 @@ def _first_step(folder: str, k: int):
     else:
       raise RuntimeError(''.join(lines))
     seconds = time.perf_counter() - begun
-    with open(f'/proc/{process.pid}/status') as f:
+    with open(f'/proc/{process.pid}/status', encoding='utf-8') as f:
       peak = 1024 * int(next(line.split()[1] for line in f if line.startswith('VmHWM')))
     process.kill()
   return seconds, peak
@@ -333,7 +333,7 @@ def _first_step(folder: str, k: int):
 
 def cpu() -> str:
   """The processor's name with its family and model, for a cloud gives several the same name."""
-  with open('/proc/cpuinfo') as f:
+  with open('/proc/cpuinfo', encoding='utf-8') as f:
     told = dict(map(str.strip, line.split(':', 1)) for line in f if ':' in line)
   keys = ('model name', 'cpu family', 'model')
   return ', '.join(f'{key} {told[key]}' for key in keys if key in told)
@@ -395,7 +395,7 @@ def main() -> None:
   where = dict(cpu=cpu(), cores=len(os.sched_getaffinity(0)), load=os.getloadavg())
   print(f'{table(rows)}\non {where["cores"]} cores: {where["cpu"]}')
   results = dict(**where, rows=[row._asdict() for row in rows], measured=results)
-  with open(os.path.join(args.out, 'benchmark.json'), 'w') as f:
+  with open(os.path.join(args.out, 'benchmark.json'), 'w', encoding='utf-8') as f:
     json.dump(results, f, indent=1)
   draw(rows, os.path.join(args.out, 'benchmark.png'))
 

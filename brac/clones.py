@@ -111,7 +111,7 @@ def origin(path: str) -> Origin:
     ),
   ):
     try:
-      with open(file) as f:
+      with open(file, encoding='utf-8') as f:
         found = json.load(f)
       for key in keys:
         found = found[key]

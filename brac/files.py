@@ -38,7 +38,7 @@ def cannot(error: OSError, what: str, instead: str) -> None:
 
 def write_text(path: str, text: str) -> None:
   """Writes a file over what is there: killed at any moment it leaves the old one or the new one."""
-  with open(path + '.unfinished', 'w') as f:
+  with open(path + '.unfinished', 'w', encoding='utf-8') as f:
     f.write(text)
   sync(path + '.unfinished')
   os.replace(path + '.unfinished', path)

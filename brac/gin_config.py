@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import textwrap
-from typing import Iterable, Iterator, Optional, Sequence
+from typing import Collection, Iterable, Iterator, Optional, Sequence
 
 import gin
 from absl import flags
@@ -34,7 +34,7 @@ class Preset:
     source: the file or the binding that names it.
     bound: the values by their names in `operative_config.gin`, those of macros in their places.
     macros: the values of macros, by their names.
-    idle: the macros that no value refers to.
+    idle: the macros that no value refers to, nor did before it was bound to another.
   """
 
   agent_name: Optional[str] = None
@@ -54,14 +54,16 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
   import_all()
   gin.clear_config()
   try:
-    with _quiet(), _includes():
-      return _parse(gin_files, gin_bindings)
+    with _quiet(), _includes() as called_before:
+      return _parse(gin_files, gin_bindings, called_before)
   except BaseException:
     gin.clear_config()
     raise
 
 
-def _parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
+def _parse(
+  gin_files: Sequence[str], gin_bindings: Sequence[str], called_before: Collection[str]
+) -> Preset:
   agent = {}
   for source, parser in [
     *((_find(path), gin.parse_config_file) for path in gin_files),
@@ -95,8 +97,7 @@ def _parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
       gin.finalize()
   except ValueError as error:
     raise UserError(_gin_error('bindings', error)) from error
-  macro = gin.get_configurable(gin.config.macro)
-  called = {r.config_key for r in gin.config.iterate_references(_CONFIG, to=macro)}
+  called = _called_macros()
   for (_, selector), bindings in _CONFIG.items():
     for name, value in bindings.items():
       try:
@@ -107,11 +108,11 @@ def _parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
       if references and all(r.configurable.wrapped is gin.config.macro for r in references):
         bindings[name] = copied  # so that what is written down of a run has the macro's value
   macros = {scope: b['value'] for (scope, selector), b in _CONFIG.items() if selector == _MACRO}
-  idle = tuple(name for name in macros if (name, _MACRO) not in called)
   for binding in gin_bindings:
     for line in binding.splitlines():
-      if line.partition('=')[0].strip() in idle:
-        raise UserError(_idle_binding(line.partition('=')[0].strip(), macros.keys() - {*idle}))
+      name = line.partition('=')[0].strip()
+      if name in macros.keys() - called:
+        raise UserError(_idle_binding(name, macros.keys() & called))
   bound = {
     f'{short(selector)}.{name}': copy.deepcopy(value)
     for (scope, selector), bindings in _CONFIG.items()
@@ -120,7 +121,15 @@ def _parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
   }
   if agent:
     agent['agent_name'] = bound['train_eval_offline.agent_name']
+  idle = tuple(name for name in macros if name not in called and name not in called_before)
   return Preset(**agent, bound=bound, macros=macros, idle=idle)
+
+
+def _called_macros() -> set[str]:
+  """The macros that values refer to now."""
+  macro = gin.get_configurable(gin.config.macro)
+  references = gin.config.iterate_references(_CONFIG, to=macro)
+  return {name for name, _ in (reference.config_key for reference in references)}
 
 
 def first_line(message: str) -> str:
@@ -210,9 +219,13 @@ def _find(path: str, reading: Sequence[str] = ()) -> str:
 
 
 @contextlib.contextmanager
-def _includes() -> Iterator[None]:
-  """Lets gin find files by `_find`, and read them whatever mark an editor begins them with."""
-  reading = []
+def _includes() -> Iterator[set[str]]:
+  """Lets gin find files by `_find`, and read them whatever mark an editor begins them with.
+
+  Yields:
+    The macros that values referred to where one of the files so far ended.
+  """
+  reading, called = [], set()
 
   @contextlib.contextmanager
   def read(path):
@@ -220,6 +233,7 @@ def _includes() -> Iterator[None]:
     try:
       with open(reading[-1], encoding='utf-8-sig') as f:
         yield f
+      called.update(_called_macros())
     finally:
       reading.pop()
 
@@ -227,7 +241,7 @@ def _includes() -> Iterator[None]:
   before = readers[:], prefixes[:]
   readers[:], prefixes[:] = [(read, lambda path: True)], ['']
   try:
-    yield
+    yield called
   finally:
     readers[:], prefixes[:] = before
 

@@ -73,7 +73,7 @@ def read_about(folder: str) -> Optional[About]:
 
 def _load(folder: str) -> Optional[dict]:
   try:
-    with open(os.path.join(folder, PROGRESS)) as f:
+    with open(os.path.join(folder, PROGRESS), encoding='utf-8') as f:
       return json.load(f)
   except FileNotFoundError:
     return None
@@ -118,7 +118,9 @@ VERSION = '# version: '  # how the line of operative_config.gin begins that tell
 def read_settings(folder: str) -> dict[str, str]:
   """What a run's numbers depend on, as written down, {} where it is not: gin's, and `version`."""
   try:
-    with open(os.path.join(folder, 'operative_config.gin'), errors='replace') as f:
+    with open(
+      os.path.join(folder, 'operative_config.gin'), encoding='utf-8', errors='replace'
+    ) as f:
       lines = [line for line in f.read().splitlines() if line]
   except OSError:
     return {}
@@ -290,7 +292,7 @@ def read_results(path: str) -> tuple[tuple[int, ...], dict[str, tuple[float, ...
     ValueError: it is none; the message says why.
   """
   try:
-    with open(path, newline='') as f:
+    with open(path, encoding='utf-8-sig', newline='') as f:  # a table's program may mark it so
       text = f.read()
   except FileNotFoundError:
     raise ValueError('there is no results.csv') from None

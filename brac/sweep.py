@@ -118,7 +118,7 @@ def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
   folder = programs.folder(FLAGS.tuned_dir) or presets.tuned_folder(beside)
   path = os.path.join(folder, folder_name(env_name), preset + '.gin')
   if os.path.exists(path):
-    with open(path, errors='replace') as f:
+    with open(path, encoding='utf-8', errors='replace') as f:
       if outcome.SIGN not in f.readline():
         raise UserError(f'{path} was not written by a search; choose another --tuned_dir')
   while not os.path.exists(folder):

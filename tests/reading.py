@@ -59,7 +59,7 @@ def tags(folder):
 def results(folder):
   """The header of `results.csv` and its rows."""
   try:
-    with open(os.path.join(folder, 'results.csv'), newline='') as f:
+    with open(os.path.join(folder, 'results.csv'), encoding='utf-8', newline='') as f:
       header, *rows = csv.reader(f)
   except FileNotFoundError:
     return [], []

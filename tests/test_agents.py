@@ -427,13 +427,6 @@ def test_a_clone_is_of_an_agent_that_leaves_one(name, make_agent):
     assert make_agent(clone.agent).leaves().keys() == {'agent_behavior'}
 
 
-def test_the_gin_parameters_of_an_agent_are_its_modules_its_bases_and_what_it_names():
-  assert agents.load('sac').gin_modules() >= {'brac.agents.sac_agent', 'brac.agents.actor_critic'}
-  for name in agents.AGENTS:
-    uses = 'brac.divergences' in agents.load(name).gin_modules()
-    assert uses == ('divergence_name' in parameters_of(name))
-
-
 def test_what_is_trained_and_not_saved_is_refused(make_agent):
   an_agent = make_agent('sac')
   del an_agent.saved._log_alpha

@@ -190,7 +190,7 @@ def minari(folder, *episodes, observation_space=BOX, action_space=ONE, spec=None
   metadata.update({'data_format': 'hdf5', **more})
   if spec:
     metadata['env_spec'] = json.dumps({'id': spec})
-  with open(os.path.join(folder, 'metadata.json'), 'w') as f:
+  with open(os.path.join(folder, 'metadata.json'), 'w', encoding='utf-8') as f:
     json.dump(metadata, f)
 
 

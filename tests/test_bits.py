@@ -104,7 +104,7 @@ def _run(name: str, folder: str) -> str:
 
 @pytest.fixture(scope='module')
 def recorded():
-  with open(_RECORDED) as f:
+  with open(_RECORDED, encoding='utf-8') as f:
     bits = json.load(f)
   if tf.__version__ not in bits:
     pytest.skip(f'no checksums were recorded with TensorFlow {tf.__version__}')

@@ -218,7 +218,7 @@ def test_a_shipped_clone_is_taken_for_data_that_it_fits(
 
 def test_every_shipped_clone_tells_how_likely_its_data_are():
   root = project_folder('trained_policies')
-  with open(os.path.join(root, 'MANIFEST.json')) as f:
+  with open(os.path.join(root, 'MANIFEST.json'), encoding='utf-8') as f:
     places = [place for place in json.load(f)['policies'] if place.endswith('agent_behavior')]
   origins = {place: clones.origin(os.path.join(root, place)) for place in places}
   assert len(places) == 20

@@ -102,7 +102,7 @@ def test_the_shipped_policy_and_its_clones_fit_their_environment(env_name):
   for data_name in ('pure', *NOISY):
     run = os.path.join(folder, data_name, 'n1000000', 'bc', '0', '0')
     policy_loader.load_actor(os.path.join(run, 'agent_behavior'), *sizes, 'clone')
-    with open(os.path.join(run, 'results.csv')) as f:
+    with open(os.path.join(run, 'results.csv'), encoding='utf-8') as f:
       header, *rows = f.read().splitlines()
     assert header == 'step,main' and rows
 

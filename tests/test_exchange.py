@@ -320,7 +320,7 @@ def write_minari(root, dataset_id, episodes, split=None, spec=None, order=None, 
   }  # fmt: skip
   if spec:
     told['env_spec'] = json.dumps({'id': spec, 'kwargs': {}})
-  with open(folder / 'metadata.json', 'w') as f:
+  with open(folder / 'metadata.json', 'w', encoding='utf-8') as f:
     json.dump(told, f)
   return dataset_id
 

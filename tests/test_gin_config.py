@@ -251,9 +251,14 @@ def test_a_short_name_is_bound():
   assert preset.macros == {'ALPHA': 30.0, 'POLICY_LR': 1e-5} and preset.idle == ()
 
 
-def test_a_macro_that_a_binding_makes_idle_is_no_mistake(parse):
-  text = 'size = 3\ntrain_eval_offline.batch_size = %size'
-  assert parse(text, 'train_eval_offline.batch_size = 4').idle == ('size',)
+def test_a_macro_whose_place_another_value_takes_is_no_mistake(parse, tmp_path):
+  (tmp_path / 'inner.gin').write_text('size = 3\ntrain_eval_offline.batch_size = %size')
+  over = 'train_eval_offline.batch_size = 4'
+  for text, *bindings in [(f"include 'inner.gin'\n{over}",), ("include 'inner.gin'", over)]:
+    assert parse(text, *bindings).idle == ()
+    with pytest.raises(UserError, match="'size' names no parameter"):
+      parse(text, *bindings, 'size = 5')
+  assert parse(f"include 'inner.gin'\nsise = 5\n{over}").idle == ('sise',)
 
 
 # --- In a notebook --------------------------------------------------------------------------------

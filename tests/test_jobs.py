@@ -29,7 +29,7 @@ def forked(work):
 
 
 def hold_lock(folder, seconds):
-  with open(folder / 'lock', 'a') as handle:
+  with open(folder / 'lock', 'a', encoding='utf-8') as handle:
     fcntl.flock(handle, fcntl.LOCK_EX)
     (folder / 'taken').touch()
     time.sleep(seconds)

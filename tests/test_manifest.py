@@ -31,7 +31,7 @@ def learned(tmp_path_factory):
   policy, seed = actor(), tf.Variable(4, dtype=tf.int64)
   checkpoints.save(str(folder / 'agent_behavior'), policy=policy)
   checkpoints.save(str(folder / 'agent'), policy=policy, seed=seed)
-  with open(folder / 'results.csv', 'w', newline='') as f:
+  with open(folder / 'results.csv', 'w', encoding='utf-8', newline='') as f:
     csv.writer(f).writerows([['step', 'main'], [5000, -1000.5]])
   return folder
 
@@ -208,6 +208,6 @@ def test_a_shipped_policy_returns_what_the_manifest_says():
 
 
 def test_the_manifest_is_json_with_its_meaning(root):
-  with open(root / shipped.MANIFEST) as f:
+  with open(root / shipped.MANIFEST, encoding='utf-8') as f:
     content = json.load(f)
   assert '20 episodes' in content['about'] and list(content['policies']) == [PLACE]

@@ -402,7 +402,7 @@ def test_another_source_is_another_policy(module):
 
   before = variables()
   assert before == variables()
-  with open(os.path.join(module, 'scripted_policies.py'), 'a') as f:
+  with open(os.path.join(module, 'scripted_policies.py'), 'a', encoding='utf-8') as f:
     f.write('# another')
   assert before != variables()
 

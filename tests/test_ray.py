@@ -66,7 +66,7 @@ def grid(root, name, *flags):
     *('--data_names=randwalk', '--presets=sac', '--seeds=0,1', '--n_train=1000'),
     *('--n_eval_episodes=1', f'--total_train_steps={STEPS}', *flags),
   ]
-  out = open(root / f'{name}.out', 'w')
+  out = open(root / f'{name}.out', 'w', encoding='utf-8')
   return subprocess.Popen(command, stdout=out, stderr=out)
 
 
@@ -103,7 +103,9 @@ def test_a_grid_whose_node_dies_is_the_one_that_nobody_disturbed(tmp_path, clust
   assert all(step_of(folder) < STEPS for folder in folders), 'they were over before a node was lost'
   cluster.stdin.write('0\n')
   assert process.wait() == 0, (tmp_path / 'lost.out').read_text()
-  logs = [open(path).read() for path in glob.glob(str(tmp_path / 'lost/logs/*.log'))]
+  logs = [
+    open(path, encoding='utf-8').read() for path in glob.glob(str(tmp_path / 'lost/logs/*.log'))
+  ]
   assert sum('going on from step' in log for log in logs) == 1
   for seed, folder in zip('01', folders):
     quiet = tmp_path / 'quiet' / PLACE / seed
@@ -125,7 +127,10 @@ def test_a_signal_lets_the_runs_of_a_cluster_save(tmp_path, cluster):
   process.send_signal(signal.SIGINT)
   assert process.wait() == 128 + signal.SIGINT
   assert 'the runs are saved' in (tmp_path / 'stopped.out').read_text()
-  logs = [open(path).read() for path in glob.glob(str(tmp_path / 'stopped/logs/*sac*.log'))]
+  logs = [
+    open(path, encoding='utf-8').read()
+    for path in glob.glob(str(tmp_path / 'stopped/logs/*sac*.log'))
+  ]
   assert len(logs) == 2 and all('stopped by SIGTERM' in log for log in logs)
 
 

@@ -29,7 +29,7 @@ def write_run(root, place, columns, total=None, step=None):
   folder = root / place
   folder.mkdir(parents=True)
   rows = [[10 * (k + 1), *values] for k, values in enumerate(zip(*columns.values()))]
-  with open(folder / 'results.csv', 'w', newline='') as f:
+  with open(folder / 'results.csv', 'w', encoding='utf-8', newline='') as f:
     csv.writer(f).writerows([['step', *columns], *rows])
   if total:
     results.write_progress(str(folder), 10 * len(rows) if step is None else step, total)
@@ -65,7 +65,7 @@ def run_report(root, *args):
 
 
 def read_csv(path):
-  with open(path, newline='') as f:
+  with open(path, encoding='utf-8', newline='') as f:
     return list(csv.reader(f))
 
 

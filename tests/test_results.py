@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+from brac import results
 from brac.grids import shipped
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -37,3 +38,8 @@ def test_the_readme_has_the_returns_of_the_manifest():
     if place.endswith('/agent_partial_target'):
       cells = ['{mean:.0f} ± {std:.0f}'.format(**entry.returns[how]) for how in ('mode', 'sample')]
       assert f'| {os.path.dirname(place)} | {" | ".join(cells)} |' in readme
+
+
+def test_a_table_that_a_spreadsheet_has_saved_is_read(tmp_path):
+  (tmp_path / 'results.csv').write_bytes(b'\xef\xbb\xbfstep,main\r\n10,1.5\r\n')
+  assert results.read_results(str(tmp_path / 'results.csv')) == ((10,), {'main': (1.5,)})

@@ -297,7 +297,7 @@ def test_where_nothing_was_trained_there_is_no_report(configs, tmp_path):
 def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
   grid = dict(presets='sac,broken', n_jobs=2, total_train_steps=200000)
   folder = tmp_path / 'learn' / PLACE / 'sac' / '0' / '0'
-  with open(tmp_path / 'out', 'w') as out:
+  with open(tmp_path / 'out', 'w', encoding='utf-8') as out:
     process = subprocess.Popen(command(configs, tmp_path, **grid), stdout=out, stderr=out)
   said = (tmp_path / 'out').read_text
   wait_for(lambda: (folder / 'results.csv').exists() and 'broken 0: exit' in said(), process)

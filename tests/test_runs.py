@@ -80,7 +80,7 @@ def test_what_a_full_disk_does_not_take_is_one_line(small_disk, what):
     'progress.json': lambda: brac_results.write_progress(small_disk, 1, 2),
   }[what]
   if what != 'lock':
-    with open(os.path.join(small_disk, what), 'w') as f:
+    with open(os.path.join(small_disk, what), 'w', encoding='utf-8') as f:
       f.write('the one before')
   with pytest.raises(OSError), open(os.path.join(small_disk, 'fill'), 'wb', 0) as f:
     while True:

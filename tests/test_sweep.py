@@ -183,7 +183,7 @@ def test_a_search_finds_the_best_and_stops_the_others(tmp_path, trial_script):
   assert states(search).count('COMPLETE') == whole < 9
   # Nothing is trained twice.
   for point in search._points:
-    with open(os.path.join(search.run_folder(point), 'starts')) as f:
+    with open(os.path.join(search.run_folder(point), 'starts'), encoding='utf-8') as f:
       starts = [tuple(map(int, line.split())) for line in f]
     assert starts[0][0] == 0 and all(a[1] == b[0] for a, b in zip(starts, starts[1:]))
   # Once more there is nothing to do.
@@ -204,7 +204,7 @@ def test_runs_that_are_there_are_taken_and_not_run_again(tmp_path, trial_script)
   folders = {p.values['ALPHA']: search.run_folder(p) for p in search._points}
   for alpha, (n, value) in {1.0: (3, 5000.0), 10.0: (27, 6000.0)}.items():
     os.makedirs(folders[alpha])
-    with open(os.path.join(folders[alpha], 'results.csv'), 'w') as f:
+    with open(os.path.join(folders[alpha], 'results.csv'), 'w', encoding='utf-8') as f:
       f.write('step,main\n' + ''.join(f'{10 * k + 10},{value}\n' for k in range(n)))
   search = make_search(tmp_path, trial_script, values)
   assert sorted(states(search)) == ['COMPLETE', 'PRUNED']
@@ -212,7 +212,7 @@ def test_runs_that_are_there_are_taken_and_not_run_again(tmp_path, trial_script)
   assert not os.path.exists(os.path.join(folders[10.0], 'starts'))
   assert not os.path.exists(os.path.join(folders[1.0], 'starts'))
   assert search.best().point.values['ALPHA'] == 10.0
-  with open(os.path.join(folders[3.0], 'starts')) as f:
+  with open(os.path.join(folders[3.0], 'starts'), encoding='utf-8') as f:
     assert f.read().startswith('0 ')
 
 
@@ -234,7 +234,7 @@ def forked(work):
   child = os.fork()
   if not child:
     try:
-      with open(os.devnull, 'w') as sys.stdout:
+      with open(os.devnull, 'w', encoding='utf-8') as sys.stdout:
         work()
       os._exit(0)
     finally:
@@ -249,7 +249,7 @@ def test_a_search_that_is_killed_again_and_again_goes_on(tmp_path, trial_script)
     time.sleep(draw.uniform(0.3, 2))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-  with open(tmp_path / 'search' / JOURNAL, 'a') as f:
+  with open(tmp_path / 'search' / JOURNAL, 'a', encoding='utf-8') as f:
     f.write('{"op_code": ')  # half a line, as a machine leaves that lost its power
   last = make_search(tmp_path, trial_script)
   run([last], Local(3))
@@ -282,7 +282,7 @@ def test_machines_share_the_trials_of_a_search(tmp_path, trial_script):
   assert 'RUNNING' not in states(search)
   # No two had a trial at a time: whoever finds a folder locked does nothing there.
   for point in search._points:
-    with open(os.path.join(search.run_folder(point), 'starts')) as f:
+    with open(os.path.join(search.run_folder(point), 'starts'), encoding='utf-8') as f:
       assert len(f.readlines()) <= 3
 
 
@@ -298,7 +298,7 @@ def test_what_another_program_trains_is_waited_for(tmp_path, trial_script):
   time.sleep(0.2)
   run([search], Local(1))
   assert other.poll() == 0
-  with open(os.path.join(job.folder, 'starts')) as f:
+  with open(os.path.join(job.folder, 'starts'), encoding='utf-8') as f:
     assert f.read() == '0 30\n30 270\n'
 
 
@@ -310,7 +310,7 @@ def test_the_table_the_figure_and_the_tuned_preset(tmp_path, trial_script):
   search = make_search(tmp_path, trial_script, values)
   run([search], Local(2))
   path = outcome.write_tables(search)
-  with open(path + '.csv', newline='') as f:
+  with open(path + '.csv', encoding='utf-8', newline='') as f:
     table = list(csv.DictReader(f))
   assert list(table[0]) == [
     *('ALPHA', 'POLICY_LR', 'steps', 'return', 'at 30', 'at 90', 'at 270', 'status')
@@ -321,7 +321,7 @@ def test_the_table_the_figure_and_the_tuned_preset(tmp_path, trial_script):
   assert {row['status'] for row in table} == {'whole', 'stopped'} and len(table) == 6
   stopped = next(row for row in table if row['status'] == 'stopped')
   assert stopped['at 270'] == '' and int(stopped['steps']) < 270
-  with open(path + '.md') as f:
+  with open(path + '.md', encoding='utf-8') as f:
     assert '| 10 | 0.0001 | 270 | 1003 |' in f.read()
   outcome.draw(search, path + '.png')
   assert min(matplotlib.image.imread(path + '.png').shape[:2]) > 300

@@ -66,7 +66,6 @@ class Agent:
   DECAYS: tuple[str, ...] = ('q', 'p')
   reads_next_actions = False  # whether a loss depends on a2, the data's next action
   CLONE: Optional[Clone] = None  # the clone of the behavior policy that it needs, if any
-  GIN_MODULES: tuple[str, ...] = ()  # modules besides its own whose gin parameters are for it
 
   def __init_subclass__(cls):
     super().__init_subclass__()
@@ -158,11 +157,6 @@ class Agent:
   def remarks(self, total_train_steps: int) -> list[str]:
     """What there is to warn of before a training of so many steps."""
     return []
-
-  @classmethod
-  def gin_modules(cls) -> set[str]:
-    """The modules whose gin parameters are for such an agent."""
-    return {c.__module__ for c in cls.__mro__} | set(cls.GIN_MODULES)
 
   # What they share.
 

@@ -41,7 +41,6 @@ class BRAC(ActorCritic):
   """
 
   OPTIMIZERS = ('q', 'policy', 'multipliers')
-  GIN_MODULES = (divergences.__name__,)
   DIVERGENCES: dict[str, Callable] = {}
 
   def __init__(

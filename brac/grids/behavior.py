@@ -26,7 +26,7 @@ def read_behavior(path: str) -> dict[Task, Behavior]:
   """What `write_behavior` left; raises ValueError where it is damaged."""
   if not os.path.exists(path):
     return {}
-  with open(path, newline='') as f:
+  with open(path, encoding='utf-8', newline='') as f:
     return {
       (row['env'], row['data'], f'n{int(row["transitions"])}'): Behavior(
         *(float(row[k]) for k in ('mean', 'std', 'mean by step')), int(row['episodes'])

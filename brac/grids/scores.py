@@ -50,7 +50,7 @@ def load_references(
 
 def _read_references(path: str) -> dict[Task, Reference]:
   try:
-    with open(path, newline='') as f:
+    with open(path, encoding='utf-8', newline='') as f:
       rows = list(csv.DictReader(f))
     return {
       (row['env'], row['data'], f'n{int(row["transitions"])}'): Reference(

@@ -47,7 +47,7 @@ def read(root: str) -> dict[str, Entry]:
   if not os.path.exists(path):
     return {}
   try:
-    with open(path) as f:
+    with open(path, encoding='utf-8') as f:
       entries = {k: Entry(**entry) for k, entry in json.load(f)['policies'].items()}
     for entry in entries.values():
       for how in ('mode', 'sample'):

@@ -28,5 +28,5 @@ def markdown(rows: Rows) -> str:
 
 
 def write_csv(path: str, rows: Iterable[Sequence]) -> None:
-  with open(path, 'w', newline='') as f:
+  with open(path, 'w', encoding='utf-8', newline='') as f:
     csv.writer(f).writerows(rows)

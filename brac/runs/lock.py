@@ -54,7 +54,7 @@ class Lock:
     self._held = os.path.join(self._folder, 'lock.held')
     while True:
       try:
-        with open(self._held, 'x') as f:
+        with open(self._held, 'x', encoding='utf-8') as f:
           f.write(self._me)
         return
       except FileExistsError:
@@ -78,7 +78,7 @@ class Lock:
 
 def _read(path: str) -> str:
   try:
-    with open(path) as f:
+    with open(path, encoding='utf-8') as f:
       return f.read()
   except FileNotFoundError:  # given back in the meantime
     return ''

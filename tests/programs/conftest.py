@@ -96,12 +96,12 @@ class Run:
 
   @property
   def stdout(self):
-    with open(self._out) as f:
+    with open(self._out, encoding='utf-8') as f:
       return f.read()
 
   @property
   def stderr(self):
-    with open(self._err) as f:
+    with open(self._err, encoding='utf-8') as f:
       return f.read()
 
   @property
@@ -135,7 +135,7 @@ def start(tmp_path_factory):
   def start(program, *args):
     out, err = (str(folder / f'{len(started)}.{name}') for name in ('out', 'err'))
     for path in (out, err):
-      open(path, 'w').close()
+      open(path, 'w', encoding='utf-8').close()
     pid = ask('start', program, args, out, err, str(folder))
     started.append(Run(ask, pid, out, err))
     return started[-1]

@@ -233,23 +233,26 @@ def test_a_name_with_a_slash_has_one_folder(start, finish, tmp_path):
 
 
 @pytest.mark.parametrize('streams', ['ascii', 'latin-1'])
-def test_a_terminal_that_knows_few_signs_gets_others(streams):
-  code = """
+def test_a_terminal_that_knows_few_signs_gets_others(tmp_path, streams):
+  (tmp_path / 'says.py').write_text(
+    """
 from brac import gin_config, programs
 programs.define_run_flags()
 def main(preset):
   print(f'{preset.name}: 3 ± 1, α')
   raise gin_config.UserError('α is no β')
 programs.run(main, takes_preset=True)
-"""
+""",
+    encoding='utf-8',
+  )
   unknowing = {'LC_ALL': 'C', 'PYTHONCOERCECLOCALE': '0', 'PYTHONUTF8': '0'}
   run = subprocess.run(
-    [sys.executable, '-c', code, '--gin_file=bc.gin'],
+    [sys.executable, tmp_path / 'says.py', '--gin_file=bc.gin'],
     env={**os.environ, **unknowing, 'PYTHONIOENCODING': streams},
     cwd=ROOT,
     capture_output=True,
   )
   spread = {'ascii': b'+-', 'latin-1': '±'.encode('latin-1')}[streams]
   assert run.stdout == b'bc: 3 ' + spread + b' 1, \\u03b1\n'
-  assert run.stderr == b'-c: \\u03b1 is no \\u03b2\n'
+  assert run.stderr == b'says: \\u03b1 is no \\u03b2\n'
   assert run.returncode == 1

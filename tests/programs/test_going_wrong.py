@@ -103,7 +103,7 @@ def test_a_folder_that_another_process_uses_is_one_line(start, world, tmp_path):
 def test_a_run_of_other_code_goes_on_and_is_told_as_such(start, world, finished, tmp_path):
   root = shutil.copytree(finished, tmp_path / 'runs')
   brac = shutil.copytree(BRAC, tmp_path / 'brac', ignore=shutil.ignore_patterns('__pycache__'))
-  with open(brac / 'divergences.py', 'a') as f:
+  with open(brac / 'divergences.py', 'a', encoding='utf-8') as f:
     f.write('# another version\n')
   run = subprocess.run(
     [
