@@ -1,5 +1,6 @@
 # Sourced by the run*.sh scripts: a virtual environment in .venv with the project installed in it.
-# BRAC_VENV names another folder for it; `extras` are those of pyproject.toml to install, as "[dev]".
+# BRAC_VENV names another folder for it, BRAC_PYTHON the Python to make it with; `extras` are those of
+# pyproject.toml to install, as "[dev]".
 venv=${BRAC_VENV:-.venv}
 extras=${extras:-}
 supported='3.10, 3.11, 3.12 or 3.13'
@@ -9,7 +10,7 @@ version='import sys; print("%d.%d" % sys.version_info[:2])'
 # The Pythons on the PATH that the project runs on, the machine's own first.
 find_pythons() {
   local name
-  for name in python3 python3.13 python3.12 python3.11 python3.10 python; do
+  for name in ${BRAC_PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
     if "$name" -c "$is_supported" >/dev/null 2>&1; then echo "$name"; fi
   done
 }
@@ -37,7 +38,7 @@ make_venv() {
   try_venv && return
   python=$(find_pythons)
   python=${python%%$'\n'*}
-  other=$(python3 -c "$version" 2>/dev/null) || other=
+  other=$("${BRAC_PYTHON:-python3}" -c "$version" 2>/dev/null) || other=
   if [ -n "$python" ]; then
     # Debian keeps the pip for new environments in a package of its own.
     package=python$("$python" -c "$version")-venv

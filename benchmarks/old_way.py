@@ -7,6 +7,7 @@ compiled policy.
 """
 
 import functools
+import importlib
 import time
 from typing import Dict
 
@@ -20,7 +21,8 @@ from tf_agents.utils import common
 from brac.dataset import Batch
 
 tfd, tfb = tfp.distributions, tfp.bijectors
-keras = tf.keras
+# Keras 2, as in the published code; from TensorFlow 2.16 on it has a package of its own.
+keras = importlib.import_module('tf_keras') if tf.keras.__version__ >= '3' else tf.keras
 
 DISCOUNT, RATE, MARGIN = 0.99, 0.005, 1e-3
 

@@ -82,6 +82,11 @@ def run(
 
     from brac import runs
 
+    # From 2.17 on it tells the same log how long each save took.
+    its_place = os.path.dirname(tf.__file__) + os.sep
+    logging.get_absl_logger().addFilter(
+      lambda record: record.levelname != 'INFO' or not record.pathname.startswith(its_place)
+    )
     runs.catch_stops()
     try:
       main()

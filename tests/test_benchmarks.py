@@ -1,5 +1,6 @@
 """The benchmark: that it counts what it says, and that the old way is the same mathematics."""
 
+import importlib
 import os
 import sys
 
@@ -9,7 +10,6 @@ import tensorflow as tf
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'benchmarks'))
 
-import old_way  # noqa: E402
 import ours  # noqa: E402
 import run  # noqa: E402
 
@@ -19,6 +19,12 @@ from brac.rng import Rng  # noqa: E402
 @pytest.fixture(autouse=True)
 def little_data(monkeypatch):
   monkeypatch.setattr(ours, 'N_TRANSITIONS', 1000)
+
+
+@pytest.fixture(scope='module')
+def old_way():
+  pytest.importorskip('tf_agents')
+  return importlib.import_module('old_way')
 
 
 def test_the_products_of_a_step_of_bc_are_those_that_one_counts():
@@ -50,7 +56,7 @@ def test_a_profile_divides_the_time_of_a_collection():
 
 
 @pytest.mark.parametrize('case', run.CASES)
-def test_the_old_way_trains_what_the_agents_train(case):
+def test_the_old_way_trains_what_the_agents_train(old_way, case):
   trainer = old_way._trainer(case)
   # By number and size, networks and multipliers are those of the agent.
   names = ('q', 'p', 'c', 'b', 'a', 'ae')
@@ -68,7 +74,7 @@ def test_the_old_way_trains_what_the_agents_train(case):
   assert all(np.isfinite(x) for x in info.values())
 
 
-def test_both_ways_have_the_same_log_density():
+def test_both_ways_have_the_same_log_density(old_way):
   agent, trainer = ours.agent('bc'), old_way._trainer('bc')
   for layer, (kernel, bias) in zip(agent.pi._layers, zip(*[iter(trainer.pi.variables)] * 2)):
     kernel.assign(layer.kernel)
@@ -91,7 +97,7 @@ def test_the_table_says_what_is_met():
   assert lines[3].split()[:5] == ['memory', '2.50', '×', '≤', '2.20']
 
 
-def test_the_old_way_acts_with_the_policies_that_an_evaluation_has():
+def test_the_old_way_acts_with_the_policies_that_an_evaluation_has(old_way):
   def acts_alike(name):
     env, act = old_way._driver('Hopper-v2', name)
     now = env.reset()
