@@ -83,7 +83,7 @@ def train(
   first = step = agent.step
   owes_evaluation = schedule.due(step, schedule.eval_freq) and step > 0 and not run.evaluated(step)
   if step >= total and not owes_evaluation:
-    run.write_progress(step)
+    run.write_finished(step)
     logging.info('the run has %d steps already: there is nothing to do', step)
     return
   record = run.open_record(evaluator.names, step)

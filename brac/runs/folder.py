@@ -127,6 +127,11 @@ class RunFolder:
     """Saves objects with the settings of the run; see `checkpoints.save`."""
     checkpoints.save(self.at(name), keep, **objects, settings=self._settings.variable)
 
+  def write_finished(self, step: int) -> None:
+    """The same for a run that has nothing left to do; what tells so already keeps its command."""
+    if not results.is_finished(self.path, step):
+      self.write_progress(step)
+
   def write_progress(self, step: int) -> None:
     """Writes down at what step the run is saved and evaluated."""
     if self._total is not None:
