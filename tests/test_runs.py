@@ -120,7 +120,7 @@ def test_a_weight_that_is_not_finite_stops_the_run_at_the_next_summary(make_agen
 
   with runs.RunFolder(str(tmp_path), runs.Settings()) as run:
     with pytest.raises(UserError, match='at step 30; the last finite values were .*p_loss'):
-      training.train('bc', agent, schedule, evaluator, run, runs.Clock(), save)
+      training.train('bc', agent.loop, schedule, evaluator, run, runs.Clock(), save)
   assert saves == [5, 10, 15, 20, 25]
 
 
@@ -438,6 +438,7 @@ def test_a_second_signal_does_not_wait(signals):
 
 @pytest.mark.parametrize('name', ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU'])
 def test_what_schedulers_and_terminals_send_waits_however_often_it_comes(signals, name):
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores, and then so do the programs
   runs.catch_stops()
   for _ in range(3):
     os.kill(os.getpid(), getattr(signal, name))
