@@ -2,7 +2,7 @@
 # Sets the project up and passes its tests. Further arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")"
-extras='[dev]'
+extras='[dev,docs]'
 source ./setup_env.sh
 
 ruff check .

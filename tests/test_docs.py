@@ -1,0 +1,61 @@
+"""The docs: the site builds without a warning, its commands are commands, its Python runs."""
+
+import importlib.util
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parent.parent
+_PAGES = sorted([_ROOT / 'README.md', *(_ROOT / 'docs').rglob('*.md')])
+_BLOCK = re.compile(r'^```(\w*)\n(.*?)^```', re.M | re.S)
+
+
+def blocks(kind):
+  """The blocks of that kind as `(page, text)`."""
+  found = [(p.relative_to(_ROOT), b) for p in _PAGES for b in _BLOCK.findall(p.read_text('utf-8'))]
+  return [(page, text) for page, (language, text) in found if language == kind]
+
+
+def commands():
+  """Every `python -m brac.NAME ...` that a page has, as its words."""
+  for page, text in [*blocks('sh'), *blocks('')]:
+    for line in text.replace('\\\n', ' ').splitlines():
+      if 'python -m brac.' in line and '$(' not in line:
+        words = shlex.split(line, comments=True)
+        if 'python' in words:
+          yield pytest.param(words[words.index('python') :], id=f'{page}: {line.strip()[:60]}')
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+  if importlib.util.find_spec('mkdocs') is None:
+    pytest.skip('mkdocs is not installed: pip install brac[docs]')
+  command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(tmp_path)]
+  built = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+  assert built.returncode == 0, built.stderr
+  assert 'WARNING' not in built.stderr
+
+
+def test_a_person_reads_the_readme():
+  assert len((_ROOT / 'README.md').read_text('utf-8').splitlines()) <= 200
+
+
+@pytest.mark.parametrize('words', commands())
+def test_a_command_names_a_program_and_flags_that_there_are(words):
+  name = words[2].removeprefix('brac.')
+  source = (_ROOT / 'brac' / f'{name}.py').read_text('utf-8')
+  shared = [_ROOT / 'brac' / 'programs.py', *(_ROOT / 'brac' / 'grids').glob('*flags*.py')]
+  source += ''.join(path.read_text('utf-8') for path in shared)
+  defined = set(re.findall(r"DEFINE_\w+\(\s*'(\w+)'", source)) | {'help', 'helpfull'}
+  given = {word[2:].partition('=')[0] for word in words if word.startswith('--')}
+  assert {g.removeprefix('no') if g not in defined else g for g in given} <= defined
+
+
+def test_the_readmes_python_runs():
+  ((page, text),) = [b for b in blocks('python') if b[0] == pathlib.Path('README.md')]
+  ran = subprocess.run([sys.executable, '-c', text], cwd=_ROOT, capture_output=True, text=True)
+  assert ran.returncode == 0, ran.stderr
+  assert ran.stdout.startswith('tf.Tensor(')
