@@ -12,8 +12,8 @@ from brac.grids import shipped
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def read_readme():
-  with open(os.path.join(_ROOT, 'README.md'), encoding='utf-8') as f:
+def read_page(name):
+  with open(os.path.join(_ROOT, 'docs', name), encoding='utf-8') as f:
     return f.read()
 
 
@@ -29,15 +29,15 @@ def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(tmp_path):
   tables = [name for name in sorted(os.listdir(kept)) if not name.endswith('.png')]
   assert filecmp.cmpfiles(kept, tmp_path, tables, shallow=False) == (tables, [], [])
   tables, found, _ = done.stdout.partition('\n\nmean ± standard deviation over')
-  assert found and f'```\n{tables}\n```' in read_readme(), 'the table of the README is another one'
+  assert found and f'```\n{tables}\n```' in read_page('results.md'), 'the page has another table'
 
 
-def test_the_readme_has_the_returns_of_the_manifest():
-  readme = read_readme()
+def test_the_page_has_the_returns_of_the_manifest():
+  page = read_page('environments.md')
   for place, entry in shipped.read(os.path.join(_ROOT, 'trained_policies')).items():
     if place.endswith('/agent_partial_target'):
       cells = ['{mean:.0f} ± {std:.0f}'.format(**entry.returns[how]) for how in ('mode', 'sample')]
-      assert f'| {os.path.dirname(place)} | {" | ".join(cells)} |' in readme
+      assert f'| {os.path.dirname(place)} | {" | ".join(cells)} |' in page
 
 
 def test_a_table_that_a_spreadsheet_has_saved_is_read(tmp_path):

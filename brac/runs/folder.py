@@ -65,15 +65,18 @@ class RunFolder:
       UserError: there are such files, and none of `saves` is whole.
     """
     there = [names for names in saves if any(checkpoints.exists(self.at(n)) for n in names)]
+    faults = []
     for names in there:
       alone = len(names) == 1 and names is there[-1]
-      if all([checkpoints.recover(self.at(name), needed=alone) for name in names]):
+      unfit = [n for n in names if not checkpoints.recover(self.at(n), needed=alone)]
+      if not unfit:
         return names
-    if there:
-      paths = ' and '.join(self.at(name) for name in there[-1])
+      faults.append((self.at(unfit[0]), ' and '.join(map(self.at, names))))
+    if faults:
+      path, paths = faults[0]
       raise UserError(
-        f'{paths}: not all of them are there and whole, and the run goes on from both: put good '
-        'copies in their places, or begin again in another --sub_dir'
+        f'{path} is damaged or not there, and the run goes on from {paths}: put a good copy in its '
+        'place, or begin again in another --sub_dir'
       )
     return None
 

@@ -90,7 +90,7 @@ def test_an_online_run_that_is_killed_before_it_saved_a_step_starts_afresh(start
   command, folder = ['train_online', *online_args(tmp_path)], online_dir(tmp_path)
   command.append('--eval_target=-1e9')
   run = start(*command)
-  assert run.stop(signal.SIGKILL, lambda: n_rows(folder) >= 2) == -signal.SIGKILL
+  assert run.stop(signal.SIGKILL, lambda: n_rows(folder) >= 1) == -signal.SIGKILL
   # Another run would leave this one's partially trained policy among its own files.
   check_mistake(start(*command, '--seed=1'), world, 'train_online', ['--seed was 0, is 1'])
   assert start(*command).wait() == 0
