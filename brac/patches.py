@@ -3,6 +3,8 @@
 - gym: `gym.make` of the four -v2 tasks gives ours, which need no mujoco-py; its random generators
   can be pickled.
 - TF-Agents: `suite_gym.load` of those tasks keeps discount 1 at the time limit.
+- TensorFlow: what 2.20 links, LLVM among it, is not for other libraries, as up to 2.18. Mesa, which
+  draws where there is no graphics card, would call TensorFlow's LLVM for its own, and crash.
 """
 
 import copyreg
@@ -13,11 +15,13 @@ from types import ModuleType
 from typing import Any, Callable
 
 _MODULE = 'brac.environments.mujoco_v2.env'
+_SHARES_SYMBOLS = 'tensorflow.python.pywrap_dlopen_global_flags'
 _TASKS = ('HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2')
 
 
 def install() -> None:
   """Patches what is imported already, and the rest when it will be."""
+  sys.modules.setdefault(_SHARES_SYMBOLS, None)  # importing it fails then, which is allowed for
   for name, patch in (
     ('gym', _patch_gym),
     ('tf_agents.environments.gym_wrapper', _patch_gym_wrapper),
@@ -26,6 +30,11 @@ def install() -> None:
       patch(sys.modules[name])
     else:
       sys.meta_path.insert(0, _AfterImport(name, patch))
+
+
+def tensorflow_shares_symbols() -> bool:
+  """Whether TensorFlow was imported before this, and so links as it likes."""
+  return sys.modules.get(_SHARES_SYMBOLS) is not None
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):

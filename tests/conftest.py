@@ -9,12 +9,14 @@ os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'
 
+from brac import programs  # isort: skip  (brac.patches is to come before TensorFlow)
+
 import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from brac import agents, checkpoints, gin_config, programs, rng
+from brac import agents, checkpoints, gin_config, rng
 from brac.data.replay import Dataset
 from brac.data.transitions import Transitions
 from brac.networks import Actor, Box

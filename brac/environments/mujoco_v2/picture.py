@@ -8,7 +8,8 @@ import os
 import mujoco
 import numpy as np
 
-from brac.errors import blaming
+from brac import patches
+from brac.errors import UserError, blaming
 
 
 class Camera:
@@ -20,6 +21,8 @@ class Camera:
     Raises:
       UserError: nothing here can draw.
     """
+    if patches.tensorflow_shares_symbols():
+      raise UserError('no picture can be drawn here: import brac before tensorflow')
     if not os.environ.get('DISPLAY') and 'MUJOCO_GL' not in os.environ:
       os.environ['MUJOCO_GL'] = 'egl' if ctypes.util.find_library('EGL') else 'osmesa'
     self.size = width, height
