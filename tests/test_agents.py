@@ -378,7 +378,7 @@ def test_every_parameter_that_gin_binds_changes_something(name, parameter, outco
 def test_gin_knows_each_parameter_its_default_and_no_other(name, make_agent):
   made = agents.load(name)
   given = parameters_of(name)
-  assert gin_config._parameters(made.name) == list(given)
+  assert list(gin_config.parameters(made.name)) == list(given)
   assert inspect.Parameter.empty not in given.values()
   make_agent(name)
   used = gin.config._OPERATIVE_CONFIG['', f'{made.__module__}.{made.__name__}']
