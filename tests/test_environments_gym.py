@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import logging
+import inspect
 import os
 import random
 
@@ -87,7 +88,7 @@ def test_a_collection_in_an_environment_that_fails_makes_no_folder(tmp_path):
   (tmp_path / 'dcfg_r.py').write_text(
     "get_data_config = lambda *_: [['r', ['randwalk', '', ['none'], ()], 1.0]]"
   )
-  collect = collection.collect.__wrapped__  # to whose errors gin adds lines
+  collect = inspect.unwrap(collection.collect)  # to whose errors gin adds lines
   assert_user_error(['cannot be stepped'], collect, *given, 'dcfg_r', None, 10, 1, 0)
   assert os.listdir(tmp_path) == ['dcfg_r.py']
 
