@@ -2,8 +2,8 @@
 
 import gc
 import importlib.util
-import logging
 import inspect
+import logging
 import os
 import random
 
