@@ -8,6 +8,7 @@ compiled policy.
 
 import functools
 import importlib
+import importlib.util
 import time
 from typing import Dict
 
@@ -22,7 +23,7 @@ from brac.data.transitions import Batch
 
 tfd, tfb = tfp.distributions, tfp.bijectors
 # Keras 2, as in the published code; from TensorFlow 2.16 on it has a package of its own.
-keras = importlib.import_module('tf_keras') if tf.keras.__version__ >= '3' else tf.keras
+keras = importlib.import_module('tf_keras') if importlib.util.find_spec('tf_keras') else tf.keras
 
 DISCOUNT, RATE, MARGIN = 0.99, 0.005, 1e-3
 
