@@ -260,6 +260,17 @@ class Fragile(Point):
     return super().step(action)
 
 
+class Newer(Point):
+  """Is written for gymnasium: terminal at x > 0.5, and cut by itself after 7 steps."""
+
+  def reset(self, *, seed=None, options=None):
+    return super().reset(seed=seed), {}
+
+  def step(self, action):
+    observation, reward, _, info = super().step(action)
+    return observation, reward, self.x > 0.5, self.t >= 7, info
+
+
 class OldWrapper(gym.Wrapper):
   """Hands no seed on."""
 
@@ -272,7 +283,17 @@ def old_wrapped():
 
 
 LIMITED = (Point, Sampling, SharedSpace, GlobalRandom, Entropy, Unpicklable, Forgetful, EzPoint)
-LIMITED += (EzScaling, EzSampling, EzOwnGenerator, EzNoisy, Opens, OpensThree, Strict64, Fragile)
+LIMITED += (
+  EzScaling,
+  EzSampling,
+  EzOwnGenerator,
+  EzNoisy,
+  Opens,
+  OpensThree,
+  Strict64,
+  Fragile,
+  Newer,
+)
 for kind in LIMITED:
   gym.register(f'{kind.__name__}-v0', entry_point=kind, max_episode_steps=20)
 gym.register('OldWrapped-v0', entry_point=old_wrapped, max_episode_steps=20)

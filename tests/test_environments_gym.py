@@ -13,7 +13,7 @@ from environment_helpers import assert_user_error, random_actions, roll
 from odd_environments import FAULTS, Opens, Strict
 
 from brac import collection, environments
-from brac.environments import GOES_ON, TIME_LIMIT, make_batch
+from brac.environments import GOES_ON, TERMINAL, TIME_LIMIT, make_batch
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*out of date')
 
@@ -23,6 +23,19 @@ def test_an_environment_seeded_in_the_old_way():
   first = [batch.reset() for batch in batches]
   np.testing.assert_array_equal(first[0], first[1])
   assert (first[0] != first[2]).any()
+
+
+def test_an_environment_that_tells_two_ends_apart():
+  batch = make_batch('Newer-v0', 20, seed=0)
+  x, seen = batch.reset()[:, 0], set()
+  for t in range(1, 8):
+    observations, _, ends = batch.step(np.ones([20, 1], np.float32))
+    terminal = observations[:, 0] > 0.5
+    np.testing.assert_allclose(observations[:, 0], x + 0.1 * t, atol=1e-6)
+    expected = np.where(terminal, TERMINAL, TIME_LIMIT if t == 7 else GOES_ON)
+    np.testing.assert_array_equal(ends, expected)
+    seen |= set(ends)
+  assert seen == {GOES_ON, TERMINAL, TIME_LIMIT}
 
 
 def test_a_time_limit_inside_the_environment():
@@ -97,7 +110,7 @@ def test_a_collection_in_an_environment_that_fails_makes_no_folder(tmp_path):
 
 # Each of them draws its starts from somewhere else.
 SEEDED = ('Point-v0', 'Sampling-v0', 'SharedSpace-v0', 'GlobalRandom-v0', 'EzSampling-v0')
-SEEDED += ('EzOwnGenerator-v0', 'OldWrapped-v0')
+SEEDED += ('EzOwnGenerator-v0', 'OldWrapped-v0', 'Newer-v0')
 
 
 def episodes(name, seed, disturb=lambda: None):
@@ -148,7 +161,7 @@ def test_the_process_has_its_own_generators_back_when_a_batch_is_closed():
 # --- State ----------------------------------------------------------------------------------------
 
 RESTORED = ('Sampling-v0', 'SharedSpace-v0', 'GlobalRandom-v0', 'EzPoint-v0', 'EzScaling-v0')
-RESTORED += ('EzSampling-v0', 'OldWrapped-v0')
+RESTORED += ('EzSampling-v0', 'OldWrapped-v0', 'Newer-v0')
 
 
 @pytest.mark.parametrize('n_steps', (10, 50))

@@ -4,6 +4,7 @@ import copy
 import importlib
 import inspect
 from collections.abc import Sequence
+from typing import Any, Optional
 
 import gym
 
@@ -46,8 +47,9 @@ class GymBatch(LoopBatch):
 
   def __init__(self, spec: gym.envs.registration.EnvSpec, seeds: Sequence[int]):
     spec, limit = copy.copy(spec), spec.max_episode_steps
-    # gym's own TimeLimit would end an episode as a terminal state does.
-    spec.max_episode_steps = None
+    # gym's own TimeLimit would end an episode as a terminal state does, and what keeps the order of
+    # calls, which is ours, knows of no step that tells the two apart.
+    spec.max_episode_steps, spec.order_enforce = None, False
 
     def make():
       for module, package in _NEEDED_PACKAGES.items():
@@ -58,22 +60,33 @@ class GymBatch(LoopBatch):
     super().__init__(spec.id, seeds, make, limit)
 
   def _start(self, env, seed):
-    if seed is None:
-      return env.reset()
-    base = env.unwrapped
-    if 'seed' not in inspect.signature(base.reset).parameters:  # as before gym 0.22
-      env.seed(seed)
-      return env.reset()
-    if all(_hands_on_seed(layer) for layer in layers(env) if layer is not base):
-      return env.reset(seed=seed)
-    base.reset(seed=seed)
-    return env.reset()
+    observation = _reset(env, seed)
+    # One that is written for gymnasium gives its info dict too, and tells two ends apart below.
+    return observation[0] if isinstance(observation, tuple) else observation
 
   def _advance(self, env, action):
-    observation, reward, done, info = env.step(action)
-    # An environment that counts for itself says so as gym's wrapper does.
-    end = TIME_LIMIT if info.get('TimeLimit.truncated', False) else TERMINAL
-    return observation, reward, end if done else GOES_ON
+    observation, reward, *ends, info = env.step(action)
+    if len(ends) == 2:
+      terminal, late = ends
+    else:
+      (done,) = ends
+      # An environment that counts for itself says so as gym's wrapper does.
+      late = done and info.get('TimeLimit.truncated', False)
+      terminal = done and not late
+    return observation, reward, TERMINAL if terminal else TIME_LIMIT if late else GOES_ON
+
+
+def _reset(env: gym.Env, seed: Optional[int]) -> Any:
+  if seed is None:
+    return env.reset()
+  base = env.unwrapped
+  if 'seed' not in inspect.signature(base.reset).parameters:  # as before gym 0.22
+    env.seed(seed)
+    return env.reset()
+  if all(_hands_on_seed(layer) for layer in layers(env) if layer is not base):
+    return env.reset(seed=seed)
+  base.reset(seed=seed)
+  return env.reset()
 
 
 def _hands_on_seed(wrapper: gym.Wrapper) -> bool:
