@@ -25,12 +25,8 @@ def test_it_is_trained_and_goes_on_from_its_save(td3_bc, finish, world, tmp_path
   assert 'going on from step 5' in second.stderr
   state = values(run / 'agent')
   assert checkpoint_names(run) == ['agent']
-  # The policy is updated in every second step.
-  assert (state['global_step'], state['optimizers/q/step'], state['optimizers/p/step']) == (
-    10,
-    10,
-    5,
-  )
+  steps = [state[key] for key in ('global_step', 'optimizers/q/step', 'optimizers/p/step')]
+  assert steps == [10, 10, 5]  # the policy is updated in every second step
   assert 'td3_bc_agent.Agent.alpha = 1.5' in (run / 'operative_config.gin').read_text()
 
 
