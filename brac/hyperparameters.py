@@ -1,6 +1,5 @@
 """How the gin parameters that are lists are read: `model_params`, `optimizers`, `weight_decays`."""
 
-import ast
 from typing import Optional, Sequence
 
 from brac.errors import MOST, UserError, is_number
@@ -64,24 +63,15 @@ def one_for_each(parameter: str, entries, names: Sequence[str]) -> dict[str, obj
 
 
 def same(one, other) -> bool:
-  """Whether two values are one to the agents: 64.0 is 64, [64, 64] is (64, 64), NaN is NaN."""
-  return repr(_normal(one)) == repr(_normal(other))
+  """Whether two values are one to the agents, as NaN is, and what has the same `plain` form."""
+  return repr(plain(one)) == repr(plain(other))
 
 
-def literal(text: str) -> object:
-  """The value that a text stands for; the text itself where it is no literal."""
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text
-
-
-def _normal(x):
-  if isinstance(x, (tuple, list)):
-    return tuple(map(_normal, x))
-  if isinstance(x, dict):
-    return {key: _normal(value) for key, value in x.items()}
-  return int(x) if isinstance(x, float) and x.is_integer() else x
+def plain(value):
+  """A value in the form that all its spellings share: 64.0 is 64, a list is a tuple."""
+  if isinstance(value, (tuple, list)):
+    return tuple(map(plain, value))
+  return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_list(x) -> bool:

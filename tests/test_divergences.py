@@ -1,9 +1,13 @@
 """Each divergence against its formula in float64 numpy, on the same samples drawn again."""
 
+import pathlib
+import re
+
 import gin
 import numpy as np
 import pytest
 import tensorflow as tf
+from agent_tools import step_uncompiled
 
 from brac import divergences, rng
 from brac.errors import UserError
@@ -224,3 +228,22 @@ def test_a_wrong_number_is_refused_by_its_gin_name(binding, name):
 def test_what_the_program_passes_is_not_for_gin(name):
   with pytest.raises(ValueError, match='denylisted'):
     gin.parse_config(f'{name} = 3')
+
+
+# The page that says how to add one.
+
+
+@pytest.mark.parametrize('agent_name, name', [('brac_primal', 'jeffreys'), ('brac_dual', 'chi2')])
+def test_the_divergences_of_the_docs_page_are_trained(agent_name, name, make_agent, monkeypatch):
+  page = pathlib.Path(__file__).parent.parent / 'docs' / 'add_a_divergence.md'
+  namespace = {**vars(divergences), '__name__': 'of_the_page'}
+  for block in re.findall('```python\n(.*?)```', page.read_text(encoding='utf-8'), re.S):
+    exec(block, namespace)
+  gin.config._REGISTRY.pop('of_the_page.jeffreys')
+  for table in ('PRIMAL', 'DUAL'):
+    for added in namespace[table].keys() - getattr(divergences, table).keys():
+      monkeypatch.setitem(getattr(divergences, table), added, namespace[table][added])
+  agent = make_agent(agent_name, divergence_name=name, warm_start=0)
+  for _ in range(2):
+    info = step_uncompiled(agent)
+  assert np.isfinite([float(x) for x in info.values()]).all() and info['div_mean'] != 0

@@ -18,6 +18,7 @@ from absl import logging
 import brac
 from brac import checkpoints, files, results
 from brac.errors import UserError
+from brac.hyperparameters import plain
 
 
 class Rule(enum.Enum):
@@ -199,12 +200,6 @@ def _is_bound(name: str) -> bool:
 def _plain(text: Optional[str]) -> object:
   """A value of which the text says no more than gin users mean: 64.0 is 64, a list a tuple."""
   try:
-    return repr(_plain_value(ast.literal_eval(text)))
+    return repr(plain(ast.literal_eval(text)))
   except (ValueError, SyntaxError, TypeError):
     return text and _PATH.sub("''", text)
-
-
-def _plain_value(value):
-  if isinstance(value, (list, tuple)):
-    return tuple(map(_plain_value, value))
-  return int(value) if isinstance(value, float) and value.is_integer() else value
