@@ -5,11 +5,14 @@
 - TF-Agents: `suite_gym.load` of those tasks keeps discount 1 at the time limit.
 - TensorFlow: what 2.20 links, LLVM among it, is not for other libraries, as up to 2.18. Mesa, which
   draws where there is no graphics card, would call TensorFlow's LLVM for its own, and crash.
+- PyOpenGL: it does not log that it goes without its accelerator, which it would in every program
+  where MUJOCO_GL is set.
 """
 
 import copyreg
 import importlib.abc
 import importlib.util
+import logging
 import sys
 from types import ModuleType
 from typing import Any, Callable
@@ -21,6 +24,7 @@ _TASKS = ('HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2')
 
 def install() -> None:
   """Patches what is imported already, and the rest when it will be."""
+  logging.getLogger('OpenGL.acceleratesupport').setLevel(logging.WARNING)
   sys.modules.setdefault(_SHARES_SYMBOLS, None)  # importing it fails then, which is allowed for
   for name, patch in (
     ('gym', _patch_gym),

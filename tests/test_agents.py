@@ -455,19 +455,19 @@ def test_a_signature_shows_what_is_handed_on_and_a_default_that_is_changed():
 
 
 def test_gin_binds_what_a_function_hands_on():
-  @gin.configurable('experiment', module='mine')
+  @gin.configurable('outermost', module='mine')
   @hands_on_to(Agent, without=('observation_spec', 'action_spec', 'data', 'seed'))
   def experiment(log_dir, discount=0.9, **parameters):
     return {'discount': discount, **parameters}
 
   try:
-    gin.bind_parameter('experiment.batch_size', 5)
-    gin.bind_parameter('experiment.discount', 0.5)
+    gin.bind_parameter('outermost.batch_size', 5)
+    gin.bind_parameter('outermost.discount', 0.5)
     assert experiment('here') == {'batch_size': 5, 'discount': 0.5}
-    used = gin.config._OPERATIVE_CONFIG['', 'mine.experiment']
+    used = gin.config._OPERATIVE_CONFIG['', 'mine.outermost']
     assert used['update_rate'] == 0.005 and used['batch_size'] == 5 and 'seed' not in used
     for wrong in ('data', 'log_dirr'):
       with pytest.raises(ValueError, match='have a parameter named'):
-        gin.bind_parameter(f'experiment.{wrong}', 3)
+        gin.bind_parameter(f'outermost.{wrong}', 3)
   finally:
-    gin.config._REGISTRY.pop('mine.experiment')
+    gin.config._REGISTRY.pop('mine.outermost')

@@ -309,9 +309,30 @@ def test_a_picture_shows_the_state_and_changes_nothing(name):
   env.close()
 
 
-def test_there_is_no_window():
-  with pytest.raises(UserError, match=r"no window to draw in: render\(mode='rgb_array'\), not 'hu"):
-    gym.make('Hopper-v2').render()
+def test_a_picture_leaves_no_trace_in_the_environment(monkeypatch):
+  for name in ('DISPLAY', 'MUJOCO_GL'):
+    monkeypatch.delenv(name, raising=False)
+  env = gym.make('Hopper-v2')
+  env.reset(seed=0)
+  try:
+    env.render('rgb_array', width=16, height=12)
+  except UserError as error:
+    pytest.skip(str(error))
+  env.close()
+  assert 'MUJOCO_GL' not in os.environ  # or every program that this one starts would take it
+
+
+@pytest.mark.parametrize('library', ['egl', 'osmesa'])
+def test_programs_are_quiet_where_the_library_that_draws_is_chosen(library, tmp_path):
+  command = [sys.executable, '-m', 'brac.collect_data', '--env_name=Nosuch-v0', '--n_samples=1']
+  command += [f'--root_dir={tmp_path}', '--config_file=dcfg_pure']
+  done = subprocess.run(
+    command, env={**os.environ, 'MUJOCO_GL': library}, capture_output=True, text=True
+  )
+  assert done.returncode == 1
+  lines = done.stderr.splitlines()
+  assert len(lines) == 1
+  assert 'Nosuch-v0' in lines[0] or f'(MUJOCO_GL={library})' in lines[0]
 
 
 def test_importing_the_package_is_enough_to_make_the_tasks():

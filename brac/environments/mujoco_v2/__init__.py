@@ -5,6 +5,13 @@ own asset files (`models`), the arithmetic repeats gym's to the bit (`tasks`), a
 implementation (`simulation`) serves `make_batch` as well as `gym.make` (`env`).
 """
 
+import os
+
+from brac.errors import blaming
+
+with blaming(f'mujoco cannot be imported (MUJOCO_GL={os.environ.get("MUJOCO_GL", "")})'):
+  import mujoco as mujoco  # which loads what MUJOCO_GL names, whether or not anything is drawn
+
 from brac.environments.mujoco_v2.env import MujocoEnv as MujocoEnv
 from brac.environments.mujoco_v2.suite import ids as ids
 from brac.environments.mujoco_v2.suite import knows as knows

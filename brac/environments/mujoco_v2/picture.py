@@ -1,9 +1,11 @@
 """Pictures of a simulation, on machines with a screen and without."""
 
+import contextlib
 import copy
 import ctypes.util
 import importlib
 import os
+from collections.abc import Iterator
 
 import mujoco
 import numpy as np
@@ -23,13 +25,12 @@ class Camera:
     """
     if patches.tensorflow_shares_symbols():
       raise UserError('no picture can be drawn here: import brac before tensorflow')
-    if not os.environ.get('DISPLAY') and 'MUJOCO_GL' not in os.environ:
-      os.environ['MUJOCO_GL'] = 'egl' if ctypes.util.find_library('EGL') else 'osmesa'
     self.size = width, height
     self._model = copy.copy(model)
     self._model.vis.global_.offwidth, self._model.vis.global_.offheight = self.size
     with blaming('no picture can be drawn here, which takes libEGL or libOSMesa'):
-      importlib.reload(mujoco.gl_context)  # which looked at MUJOCO_GL when it was imported
+      with _chosen_library():
+        importlib.reload(mujoco.gl_context)  # which looked at MUJOCO_GL when it was imported
       self._renderer = mujoco.Renderer(self._model, height, width)
 
   def take(self, data: mujoco.MjData) -> np.ndarray:
@@ -43,3 +44,16 @@ class Camera:
 
   def close(self) -> None:
     self._renderer.close()
+
+
+@contextlib.contextmanager
+def _chosen_library() -> Iterator[None]:
+  """Chooses what draws where there is no screen, and leaves no trace for other programs."""
+  if os.environ.get('DISPLAY') or 'MUJOCO_GL' in os.environ:
+    yield
+    return
+  os.environ['MUJOCO_GL'] = 'egl' if ctypes.util.find_library('EGL') else 'osmesa'
+  try:
+    yield
+  finally:
+    del os.environ['MUJOCO_GL']
