@@ -31,12 +31,16 @@ def commands():
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-  if importlib.util.find_spec('mkdocs') is None:
-    pytest.skip('mkdocs is not installed: pip install brac[docs]')
+  for package in ('mkdocs', 'latex2mathml', 'pymdownx'):
+    if importlib.util.find_spec(package) is None:
+      pytest.skip(f'{package} is not installed: pip install brac[docs]')
   command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(tmp_path)]
   built = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
   assert built.returncode == 0, built.stderr
   assert 'WARNING' not in built.stderr
+  for page in (tmp_path / 'algorithms').rglob('index.html'):
+    text = page.read_text('utf-8')
+    assert '<math' in text and 'arithmatex' not in text and '$$' not in text and '\\[' not in text
 
 
 def test_a_person_reads_the_readme():
