@@ -1,9 +1,11 @@
-"""Times training steps under two Python environments, A and B, which take turns:
+"""Times the same work under two Python environments, or of two versions of this project, A and B:
 
   python benchmarks/versions.py A/bin/python B/bin/python [--cases sac bc] [--rounds 5]
+  python benchmarks/versions.py python@A/FOLDER python@. [--cases bcq collection]
 
 Prints for each case how many times as fast B is as A: the median over rounds of A, B, A, B, ...,
-each in a process of its own that stays. This program itself needs no more than any Python.
+each in a process of its own that stays. `@FOLDER` is where a clone of the project is, by default
+this one. This program itself needs no more than any Python.
 """
 
 import argparse
@@ -13,26 +15,29 @@ import statistics
 import subprocess
 import sys
 
-CASES = ('sac', 'brac_primal kl', 'bc', 'brac_dual kl')
+TRAINING = ('sac', 'brac_primal kl', 'bc', 'brac_dual kl')
+CASES = (*TRAINING, 'brac_primal mmd', 'brac_dual w', 'bcq', 'online', 'collection', 'evaluation')
 SECONDS = 0.7  # of a turn
 
 
 class Side:
-  """A process under one of the Pythons."""
+  """A process under one of the Pythons, of one of the clones."""
 
-  def __init__(self, python: str):
+  def __init__(self, python_and_folder: str):
     here = os.path.abspath(__file__)
+    python, _, folder = python_and_folder.partition('@')
+    folder = os.path.abspath(folder or os.path.join(os.path.dirname(here), '..'))
     self._process = subprocess.Popen(
       [python, here, '--serve'],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
-      env={**os.environ, 'PYTHONPATH': os.path.dirname(os.path.dirname(here))},
+      env={**os.environ, 'PYTHONPATH': folder, 'BENCHMARKS': os.path.join(folder, 'benchmarks')},
     )
     self.versions = json.loads(self._process.stdout.readline())
 
-  def train(self, case: str, n: int) -> float:
-    """Seconds of n training steps."""
+  def time(self, case: str, n: int) -> float:
+    """Seconds of n steps of a case."""
     print(json.dumps([case, n]), file=self._process.stdin, flush=True)
     return json.loads(self._process.stdout.readline())
 
@@ -42,7 +47,8 @@ class Side:
 
 
 def serve() -> None:
-  """Says the versions, then trains as the lines of stdin ask."""
+  """Says the versions, then does what the lines of stdin ask."""
+  sys.path.insert(0, os.environ['BENCHMARKS'])
   from brac import programs
 
   programs.quiet_imports()
@@ -55,15 +61,24 @@ def serve() -> None:
   versions = f'Python {python}, TensorFlow {tf.__version__}, NumPy {np.__version__}'
   print(json.dumps(versions), flush=True)
   for line in sys.stdin:
-    print(json.dumps(ours.train(*json.loads(line))), flush=True)
+    case, n = json.loads(line)
+    if case == 'online':
+      seconds = ours.train_online(n)
+    elif case == 'collection':
+      seconds = ours.collect('HalfCheetah-v2', 50 * n, 0)[0]
+    elif case == 'evaluation':
+      seconds = ours.evaluate('HalfCheetah-v2', ('main',), n)[0]
+    else:
+      seconds = ours.train(case, n)
+    print(json.dumps(seconds), flush=True)
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('pythons', nargs='*', metavar='python', help='A and B')
-  parser.add_argument('--cases', nargs='+', choices=CASES, default=CASES)
+  parser.add_argument('pythons', nargs='*', metavar='python[@folder]', help='A and B')
+  parser.add_argument('--cases', nargs='+', choices=CASES, default=TRAINING)
   parser.add_argument('--rounds', type=int, default=5, help='turns of each, but for a first')
   parser.add_argument('--serve', action='store_true', help=argparse.SUPPRESS)
   args = parser.parse_args()
@@ -71,12 +86,12 @@ def main() -> None:
     serve()
     return
   if len(args.pythons) != 2:
-    parser.error('two Pythons are compared')
+    parser.error('two are compared, A and B')
   a, b = map(Side, args.pythons)
   print(f'A: {a.versions}\nB: {b.versions}\nsteps of B in the time of one of A:')
   for case in args.cases:
-    n = max(20, round(20 * SECONDS / a.train(case, 20)))
-    rounds = [(a.train(case, n), b.train(case, n)) for _ in range(args.rounds + 1)][1:]
+    n = max(20, round(20 * SECONDS / a.time(case, 20)))
+    rounds = [(a.time(case, n), b.time(case, n)) for _ in range(args.rounds + 1)][1:]
     ratios = [of_a / of_b for of_a, of_b in rounds]
     spread = f'{min(ratios):.2f} to {max(ratios):.2f}'
     print(f'{case:16} {statistics.median(ratios):.2f} ({spread})', flush=True)

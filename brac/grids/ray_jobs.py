@@ -6,6 +6,7 @@ loses its node is started again on another, and goes on from its last save.
 
 import os
 import signal
+import socket
 import tempfile
 import time
 from typing import IO, Optional
@@ -38,11 +39,11 @@ class Ray(Backend):
       raise UserError(
         '--ray_address needs Ray, which is not here: pip install "brac[ray]"'
       ) from None
+    _knock(address)
     try:
       ray.init(address=address, log_to_driver=False, logging_level='ERROR')
     except (ConnectionError, ValueError, RuntimeError) as error:
-      why = str(error).strip().splitlines()[0]
-      raise UserError(f'--ray_address {address}: no cluster can be joined there: {why}') from error
+      raise _no_cluster(address, str(error).strip().splitlines()[0]) from error
     for number, handler in handlers.items():  # Ray's own do not wait for saves
       signal.signal(number, handler)
     self._ray, self._n_jobs, self._n_cores = ray, n_jobs, n_cores or 1
@@ -60,6 +61,20 @@ class Ray(Backend):
     reference = run.remote(job.command, job.log, self._n_cores, os.getcwd(), python_path)
     self._running.append(_Task(job, self._ray, reference))
     return self._running[-1]
+
+
+def _knock(address: str) -> None:
+  """Raises UserError where nobody answers at HOST:PORT, which Ray would try for minutes."""
+  host, _, port = address.rpartition('://')[2].rpartition(':')
+  if host and port.isdecimal():
+    try:
+      socket.create_connection((host.strip('[]'), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+      raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, why: str) -> UserError:
+  return UserError(f'--ray_address {address}: no cluster can be joined there: {why}')
 
 
 class _Task(Started):
