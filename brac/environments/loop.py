@@ -203,14 +203,26 @@ def _seed_spaces(env: Any, seed: int) -> None:
     space.seed(int(np.random.SeedSequence((seed, i)).generate_state(1)[0]))
 
 
-def _generators(env: Any) -> tuple[Any, list[Any]]:
-  return getattr(env.unwrapped, 'np_random', None), _spaces(env)
+def _bases(env: Any) -> list[Any]:
+  """What wrappers wrap, and the environments in its attributes: the robot in a maze, or a kitchen."""
+  found = [env.unwrapped]
+  for base in found:  # which grows
+    for value in getattr(base, '__dict__', {}).values():
+      inner = getattr(value, 'unwrapped', None) if hasattr(value, 'step') else None
+      if inner is not None and all(inner is not known for known in found):
+        found.append(inner)
+  return found
 
 
-def _set_generators(env: Any, generators: tuple[Any, list[Any]]) -> None:
-  np_random, spaces = generators
-  if np_random is not None:
-    env.unwrapped.np_random = np_random
+def _generators(env: Any) -> tuple[list[Any], list[Any]]:
+  return [getattr(base, 'np_random', None) for base in _bases(env)], _spaces(env)
+
+
+def _set_generators(env: Any, generators: tuple[list[Any], list[Any]]) -> None:
+  of_bases, spaces = generators
+  for base, np_random in zip(_bases(env), of_bases):
+    if np_random is not None:
+      base.np_random = np_random
   for space, kept in zip(_spaces(env), spaces):
     vars(space).update(vars(kept))
 
