@@ -34,8 +34,8 @@ def make_batch(env_name: str, n: int, seed: Union[int, Sequence[int]]) -> BatchE
 
   Args:
     env_name: the id of one of the four tasks, or any other that gym or, where it is installed,
-      gymnasium knows; `gymnasium:ID` is gymnasium's, where gym knows the id too; `module:ID` imports
-      a module first, which registers it.
+      gymnasium knows; `gymnasium:ID` is gymnasium's, where gym knows the id too; `module:ID`
+      imports a module first, which registers it.
     n: how many, from 1 up.
     seed: 0 or more, or one for each row. Equal seeds give equal bits.
 

@@ -19,8 +19,9 @@ class Part(NamedTuple):
   """An array in a Dict observation.
 
   Attributes:
-    name: for people: `desired_goal`; within another Dict `outer/inner`, in a Tuple `outer/_index_0`.
-    keys: lead to it.
+    name: for people: `desired_goal`; of one in another Dict `outer/inner`, in a Tuple
+      `outer/_index_0`.
+    keys: what leads to it.
     space: what it is of.
   """
 

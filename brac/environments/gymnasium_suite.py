@@ -74,7 +74,10 @@ def _is_installed(package: str) -> bool:
 def _registry(n_packages: int = 1) -> dict[str, Any]:
   """gymnasium's specs by their ids, once the first packages are imported."""
   for package in filter(_is_installed, _PACKAGES[:n_packages]):
-    with blaming(f'{package} cannot be imported'), contextlib.redirect_stderr(io.StringIO()) as said:
+    with (
+      blaming(f'{package} cannot be imported'),
+      contextlib.redirect_stderr(io.StringIO()) as said,
+    ):
       importlib.import_module(package)
     for line in said.getvalue().splitlines():  # news of its makers
       logging.info('%s: %s', package, line)

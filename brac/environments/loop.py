@@ -41,8 +41,9 @@ class _Episode:
 class LoopBatch(BatchEnvironment):
   """A batch of environments in a Python loop.
 
-  Their spaces are flat boxes, or of observations Dicts of boxes, which are joined. A suite's subclass says `_start` and `_advance`. Environments are taken for ones with `close`,
-  `unwrapped`, and where they are wrappers `env`, and with spaces like gym's.
+  Their spaces are flat boxes, or to observe Dicts of boxes, which are joined. A suite's subclass
+  says `_start` and `_advance`. Environments are taken for ones with `close`, `unwrapped`, and where
+  they are wrappers `env`, and with spaces like gym's.
   """
 
   def __init__(
@@ -204,7 +205,7 @@ def _seed_spaces(env: Any, seed: int) -> None:
 
 
 def _bases(env: Any) -> list[Any]:
-  """What wrappers wrap, and the environments in its attributes: the robot in a maze, or a kitchen."""
+  """What the wrappers wrap, and the environments in its attributes: the robot in a maze."""
   found = [env.unwrapped]
   for base in found:  # which grows
     for value in getattr(base, '__dict__', {}).values():
@@ -249,8 +250,8 @@ def _finite(values: Sequence, what: str) -> np.ndarray:
 def _check_boxes(env_name: str, observations: Any, actions: Any) -> None:
   if not _is_flat_box(observations):
     raise UserError(
-      f'{env_name} observes a {_in_words(observations)}; needed is a flat Box, of one dimension, or '
-      'a Dict of Boxes'
+      f'{env_name} observes a {_in_words(observations)}; needed is a flat Box, of one dimension, '
+      'or a Dict of Boxes'
     )
   bounded = _is_flat_box(actions) and actions.dtype.kind == 'f' and actions.is_bounded()
   if bounded and actions.shape[0]:
