@@ -108,12 +108,12 @@ def _choose_env(source: Source, env_name: Optional[str], name: str, allow_other:
     if not source.env_name:
       raise UserError(f'{name} does not tell its environment: --env_name names it')
     return source.env_name
-  if source.env_name and source.env_name != env_name.partition(':')[2]:
-    if source.env_name != env_name and not allow_other:
-      raise UserError(
-        f'{name} is of {source.env_name}, --env_name is {env_name}, which may have other physics '
-        'and numbers of another meaning; leave --env_name out, or add --allow_other_env'
-      )
+  same = source.env_name in (None, env_name, env_name.rpartition(':')[2])
+  if not same and not allow_other:
+    raise UserError(
+      f'{name} is of {source.env_name}, --env_name is {env_name}, which may have other physics '
+      'and numbers of another meaning; leave --env_name out, or add --allow_other_env'
+    )
   return env_name
 
 
