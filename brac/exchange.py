@@ -108,10 +108,11 @@ def _choose_env(source: Source, env_name: Optional[str], name: str, allow_other:
     if not source.env_name:
       raise UserError(f'{name} does not tell its environment: --env_name names it')
     return source.env_name
-  same = source.env_name in (None, env_name, env_name.rpartition(':')[2])
+  there = source.env_name
+  same = not there or there in (env_name, env_name.rpartition(':')[2])
   if not same and not allow_other:
     raise UserError(
-      f'{name} is of {source.env_name}, --env_name is {env_name}, which may have other physics '
+      f'{name} is of {there}, --env_name is {env_name}, which may have other physics '
       'and numbers of another meaning; leave --env_name out, or add --allow_other_env'
     )
   return env_name
