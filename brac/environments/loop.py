@@ -204,28 +204,30 @@ def _seed_spaces(env: Any, seed: int) -> None:
     space.seed(int(np.random.SeedSequence((seed, i)).generate_state(1)[0]))
 
 
-def _bases(env: Any) -> list[Any]:
-  """What the wrappers wrap, and the environments in its attributes: the robot in a maze."""
-  found = [env.unwrapped]
-  for base in found:  # which grows
+def _drawing(env: Any) -> Iterator[tuple[Any, str]]:
+  """All that draws in an environment, and the attribute in which it has its generator."""
+  bases = [env.unwrapped]
+  for base in bases:  # which grows by the environments in their attributes: the robot in a maze
+    yield base, 'np_random'
     for value in getattr(base, '__dict__', {}).values():
       inner = getattr(value, 'unwrapped', None) if hasattr(value, 'step') else None
-      if inner is not None and all(inner is not known for known in found):
-        found.append(inner)
-  return found
+      if inner is not None and all(inner is not known for known in bases):
+        bases.append(inner)
+  spaces = _spaces(env)
+  for space in spaces:  # which grows by those in Dicts and Tuples
+    yield space, '_np_random'
+    parts = getattr(space, 'spaces', ())
+    spaces += parts.values() if hasattr(parts, 'values') else parts
 
 
-def _generators(env: Any) -> tuple[list[Any], list[Any]]:
-  return [getattr(base, 'np_random', None) for base in _bases(env)], _spaces(env)
+def _generators(env: Any) -> list[Any]:
+  return [getattr(owner, name, None) for owner, name in _drawing(env)]
 
 
-def _set_generators(env: Any, generators: tuple[list[Any], list[Any]]) -> None:
-  of_bases, spaces = generators
-  for base, np_random in zip(_bases(env), of_bases):
-    if np_random is not None:
-      base.np_random = np_random
-  for space, kept in zip(_spaces(env), spaces):
-    vars(space).update(vars(kept))
+def _set_generators(env: Any, generators: list[Any]) -> None:
+  for (owner, name), generator in zip(_drawing(env), generators):
+    if generator is not None:
+      setattr(owner, name, generator)
 
 
 def _close(env_name: str, envs: list[Any], generators: GlobalGenerators) -> None:
