@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from brac import checkpoints, data_config, environments, operative, policy_loader, rollouts, runs
-from brac.data import stored
+from brac.data import provenance, stored
 from brac.data.replay import Dataset
 from brac.data.transitions import Transitions
 from brac.errors import UserError, check_number, check_whole
@@ -152,6 +152,9 @@ def collect(
     progress.tell()
     progress.close()
     with clock('saving'):
+      if env.observation_keys:  # in an order of several
+        facts = {'environment': {'used': env_name}, 'observation_keys': env.observation_keys}
+        provenance.write(path, facts)
       run.save('data', data=Dataset(rows))
       checkpoints.remove(unfinished)
     logging.info('%d transitions are at %s; %s', n_samples, path, clock)

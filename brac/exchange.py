@@ -108,12 +108,13 @@ def _choose_env(source: Source, env_name: Optional[str], name: str, allow_other:
     if not source.env_name:
       raise UserError(f'{name} does not tell its environment: --env_name names it')
     return source.env_name
-  if source.env_name and source.env_name != env_name.partition(':')[2]:
-    if source.env_name != env_name and not allow_other:
-      raise UserError(
-        f'{name} is of {source.env_name}, --env_name is {env_name}, which may have other physics '
-        'and numbers of another meaning; leave --env_name out, or add --allow_other_env'
-      )
+  there = source.env_name
+  same = not there or there in (env_name, env_name.rpartition(':')[2])
+  if not same and not allow_other:
+    raise UserError(
+      f'{name} is of {there}, --env_name is {env_name}, which may have other physics '
+      'and numbers of another meaning; leave --env_name out, or add --allow_other_env'
+    )
   return env_name
 
 
@@ -139,8 +140,24 @@ def _compare_widths(
       f'{name} has observations of {source.n_states} numbers and actions of {source.n_actions}; '
       f'{env_name} has {here[0]} and {here[1]}'
     )
+  _compare_observation_keys(source, env_name, env.observation_keys, name)
   bounds = env.action_spec.minimum, env.action_spec.maximum
   return tuple(np.broadcast_to(x, env.action_spec.shape).astype(np.float32) for x in bounds)
+
+
+def _compare_observation_keys(
+  source: Source, env_name: str, keys: dict[str, int], name: str
+) -> None:
+  then = source.facts.get('observation_keys', {})
+  if list(then) != list(keys) and then == keys:  # as the user chose
+    logging.warning(
+      '%s joins its observations in another order: train with '
+      '--gin_bindings="dict_observations.keys=%s"',
+      env_name,
+      tuple(then),
+    )
+  else:
+    provenance.compare_observation_keys(name, source.facts, env_name, keys)
 
 
 def _warn_of_box(rows: Transitions, low: np.ndarray, high: np.ndarray) -> None:
@@ -279,7 +296,7 @@ def _box(env_name: str, facts: dict[str, Any], rows: Transitions) -> tuple[np.nd
 
 
 def _describe(env_name: str, data_name: str, facts: dict[str, Any]) -> str:
-  of = f', imported from {facts["source"]} ({facts["format"]})' if facts else ''
+  of = f', imported from {facts["source"]} ({facts["format"]})' if 'source' in facts else ''
   physics = ''
   if re.fullmatch(r'(HalfCheetah|Hopper|Walker2d|Ant)-v2', env_name):
     physics = ' The physics are those of gym 0.23 on MuJoCo 2.1.0, which no -v4 or -v5 has.'

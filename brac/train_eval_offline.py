@@ -86,9 +86,10 @@ def train_eval_offline(
   clock = runs.Clock()
 
   # The data.
-  env = environments.described(env_name)
+  env, source = environments.described(env_name), provenance.read(data_file)
   with clock('loading'):
     rows = stored.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
+    provenance.compare_observation_keys(data_file, source, env_name, env.observation_keys)
     if batch_size > min(n_train, len(rows.reward)):
       raise UserError(
         f'train_eval_offline.batch_size is {batch_size}, more than the '
@@ -124,7 +125,7 @@ def train_eval_offline(
   )
   for remark in agent.remarks(total_train_steps):
     logging.warning('%s', remark)
-  made_up = provenance.read(data_file).get('made_up_next_actions')
+  made_up = source.get('made_up_next_actions')
   if made_up and agent.reads_next_actions:
     logging.warning(
       '%d rows of %s have a next action that nobody took (--keep_last); this agent learns from it',

@@ -271,6 +271,20 @@ class Newer(Point):
     return observation, reward, self.x > 0.5, self.t >= 7, info
 
 
+class Goal(Point):
+  """Observes a Dict."""
+
+  def __init__(self, achieved=1):
+    super().__init__()
+    spaces = {'desired': 3 - achieved, 'achieved': achieved}
+    self.observation_space = gym.spaces.Dict(
+      {name: gym.spaces.Box(-10.0, 10.0, [width], np.float32) for name, width in spaces.items()}
+    )
+
+  def observe(self):
+    return {'achieved': np.float32([self.x]), 'desired': np.float32([0.0, self.t])}
+
+
 class OldWrapper(gym.Wrapper):
   """Hands no seed on."""
 
@@ -293,6 +307,7 @@ LIMITED += (
   Strict64,
   Fragile,
   Newer,
+  Goal,
 )
 for kind in LIMITED:
   gym.register(f'{kind.__name__}-v0', entry_point=kind, max_episode_steps=20)
@@ -301,4 +316,5 @@ gym.register('Stuck-v0', entry_point=Opens, kwargs={'fails': True}, max_episode_
 gym.register('Strict-v0', entry_point=Strict, kwargs=dict(low=-0.1, high=0.7), max_episode_steps=20)
 half = dict(low=-0.1, high=0.7, dtype=np.float16)
 gym.register('Strict16-v0', entry_point=Strict, kwargs=half, max_episode_steps=20)
+gym.register('OtherGoal-v0', entry_point=Goal, kwargs={'achieved': 2}, max_episode_steps=20)
 gym.register('Endless-v0', entry_point=Point)

@@ -161,7 +161,7 @@ def test_the_process_has_its_own_generators_back_when_a_batch_is_closed():
 # --- State ----------------------------------------------------------------------------------------
 
 RESTORED = ('Sampling-v0', 'SharedSpace-v0', 'GlobalRandom-v0', 'EzPoint-v0', 'EzScaling-v0')
-RESTORED += ('EzSampling-v0', 'OldWrapped-v0', 'Newer-v0')
+RESTORED += ('EzSampling-v0', 'OldWrapped-v0', 'Newer-v0', 'Goal-v0')
 
 
 @pytest.mark.parametrize('n_steps', (10, 50))

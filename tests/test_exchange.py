@@ -10,6 +10,7 @@ import sys
 import gin
 import h5py
 import numpy as np
+import odd_environments as odd_environments  # which registers them
 import pytest
 import tensorflow as tf
 from reading import shared_data
@@ -357,6 +358,38 @@ def test_dict_observations_are_joined_in_an_order_that_is_kept(
   assert_same_bits(load(data), want._replace(s1=want.s1[:, columns], s2=want.s2[:, columns]))
   kept = provenance.read(data)['observation_keys']
   assert list(kept.items()) == [(name, split[name]) for name in asked or order]
+
+
+@pytest.mark.parametrize(
+  'asked, env_name, texts',
+  [
+    ((), 'Goal-v0', None),
+    (
+      ('desired', 'achieved'),
+      'Goal-v0',
+      ['Goal-v0 joins its', "dict_observations.keys=('desired', 'achieved')"],
+    ),
+    ((), ENV, ['achieved (1), desired (2); Pendulum-v1 does not tell its order']),
+  ],
+)
+def test_the_order_is_compared_with_the_environments(
+  asked, env_name, texts, do_import, tmp_path, caplog
+):
+  split = {'achieved': 1, 'desired': 2}
+  source = write_minari(tmp_path, 'goals-v0', MANY, split=split)
+  with caplog.at_level(logging.WARNING, 'absl'):
+    do_import(source, 'minari', env_name=env_name, observation_keys=asked)
+  about = [message for message in caplog.messages if 'order' in message]
+  assert len(about) == (texts is not None)
+  for text in texts or ():
+    assert text in about[0]
+
+
+def test_other_parts_of_one_width_are_refused(do_import, tmp_path):
+  source = write_minari(tmp_path, 'goals-v0', MANY, split={'achieved': 1, 'desired': 2})
+  parts = r'of achieved \(1\), desired \(2\), those of OtherGoal-v0 of achieved \(2\), desired'
+  with pytest.raises(UserError, match=parts):
+    do_import(source, 'minari', env_name='OtherGoal-v0')
 
 
 def test_a_real_dataset_of_minari(do_import, monkeypatch):

@@ -1,4 +1,4 @@
-"""Environments, many copies side by side: the -v2 MuJoCo tasks, and whatever else gym knows.
+"""Environments, many copies side by side: the -v2 MuJoCo tasks, and what gym and gymnasium know.
 
 A suite is a module with three functions: `knows(env_name)`, `make(env_name, seeds)`, which gives a
 `BatchEnvironment`, and `ids()`. To add one is to write it and to put it into `SUITES`; what is
@@ -6,13 +6,14 @@ written in Python and stepped in a loop needs to say little more than how (`loop
 """
 
 import difflib
+import functools
 from collections.abc import Sequence
 from typing import Union
 
 import numpy as np
 from absl import logging
 
-from brac.environments import gym_suite, mujoco_v2
+from brac.environments import gym_suite, gymnasium_suite, mujoco_v2
 from brac.environments.batch import GOES_ON as GOES_ON
 from brac.environments.batch import TERMINAL as TERMINAL
 from brac.environments.batch import TIME_LIMIT as TIME_LIMIT
@@ -22,7 +23,7 @@ from brac.environments.mujoco_v2 import MujocoEnv as MujocoEnv
 from brac.environments.mujoco_v2 import physics as physics
 from brac.errors import UserError
 
-SUITES = (mujoco_v2, gym_suite)  # the first that knows an id makes the batch
+SUITES = (mujoco_v2, gym_suite, gymnasium_suite)  # the first that knows an id makes the batch
 
 
 def make_batch(env_name: str, n: int, seed: Union[int, Sequence[int]]) -> BatchEnvironment:
@@ -32,25 +33,42 @@ def make_batch(env_name: str, n: int, seed: Union[int, Sequence[int]]) -> BatchE
   gym environment does whose first reset is given that seed. See `physics` for what can be chosen.
 
   Args:
-    env_name: the id of one of the four tasks, or any other that gym knows.
+    env_name: the id of one of the four tasks, or any other that gym or, where it is installed,
+      gymnasium knows; `gymnasium:ID` is gymnasium's, where gym knows the id too; `module:ID`
+      imports a module first, which registers it.
     n: how many, from 1 up.
     seed: 0 or more, or one for each row. Equal seeds give equal bits.
 
   Raises:
     UserError: the id is unknown, its dependencies are missing, or it has spaces of another kind
-      than flat boxes, the actions' with bounds.
+      than flat boxes, or Dicts of boxes to observe, and bounds to its actions.
   """
   seeds = row_seeds(seed, n) if np.isscalar(seed) else list(seed)
   for suite in SUITES:
     if suite.knows(env_name):
-      return suite.make(env_name, seeds)
+      batch = suite.make(env_name, seeds)
+      _tell(env_name, suite.__name__.rpartition('.')[2], *batch.observation_keys.items())
+      return batch
   ids = [known for suite in SUITES for known in suite.ids()]
 
   def likeness(known):
     return difflib.SequenceMatcher(None, env_name.lower(), known.lower()).ratio()
 
   nearest = max(ids, key=likeness)
-  raise UserError(f'unknown environment {env_name!r}; the nearest known is {nearest!r}')
+  more = gymnasium_suite.how_to_get_more()
+  raise UserError(f'unknown environment {env_name!r}; the nearest known is {nearest!r}{more}')
+
+
+@functools.cache  # said once
+def _tell(env_name: str, suite: str, *parts: tuple[str, int]) -> None:
+  """Says which suite was taken, and in which order the parts of Dict observations are joined."""
+  logging.info('%s is of %s, the first that knows it', env_name, suite)
+  if parts:
+    logging.info(
+      '%s: its observations are joined as %s; dict_observations.keys chooses another order',
+      env_name,
+      ', '.join(f'{name} ({width})' for name, width in parts),
+    )
 
 
 def described(env_name: str) -> BatchEnvironment:

@@ -26,6 +26,8 @@ class BatchEnvironment:
     env_name: their id.
     n: how many there are.
     observation_spec: of one observation, `[S]` float32.
+    observation_keys: the parts of Dict observations, in the order in which they are joined, and how
+      many numbers each has; {} of others.
     observation_dtype: the type of the numbers that the environment itself observes.
     action_spec: of one action, `[A]` float32, with a minimum and a maximum for each number, which
       the environment's own bounds contain.
@@ -46,6 +48,7 @@ class BatchEnvironment:
   ):
     self.n = len(seeds)
     self.observation_spec = _spec(observation_space, 'observation')
+    self.observation_keys: dict[str, int] = {}
     self.observation_dtype = observation_space.dtype
     self.action_spec = _spec(float32_inside(action_space), 'action')
     self.max_episode_steps = max_episode_steps

@@ -7,6 +7,7 @@ closed is the same for all suites and stands here.
 import contextlib
 import copy
 import dataclasses
+import textwrap
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Optional
 import numpy as np
 from absl import logging
 
+from brac.environments import dict_observations
 from brac.environments.batch import BatchEnvironment, float32_inside
 from brac.environments.generators import GlobalGenerators
 from brac.errors import UserError, blaming, first_line
@@ -37,10 +39,11 @@ class _Episode:
 
 
 class LoopBatch(BatchEnvironment):
-  """A batch of environments whose spaces are flat boxes, in a Python loop.
+  """A batch of environments in a Python loop.
 
-  A suite's subclass says `_start` and `_advance`. Environments are taken for ones with `close`,
-  `unwrapped`, and where they are wrappers `env`, and with spaces like gym's.
+  Their spaces are flat boxes, or to observe Dicts of boxes, which are joined. A suite's subclass
+  says `_start` and `_advance`. Environments are taken for ones with `close`, `unwrapped`, and where
+  they are wrappers `env`, and with spaces like gym's.
   """
 
   def __init__(
@@ -61,8 +64,13 @@ class LoopBatch(BatchEnvironment):
         self._envs.append(make())
         _own_spaces(self._envs[-1])
     env = self._envs[0]
-    _check_boxes(env_name, env.observation_space, env.action_space)
-    super().__init__(env_name, seeds, env.observation_space, env.action_space, max_episode_steps)
+    observation_space = env.observation_space
+    self._parts = dict_observations.find_parts(env_name, observation_space)
+    if self._parts:
+      observation_space = dict_observations.joined_space(self._parts)
+    _check_boxes(env_name, observation_space, env.action_space)
+    super().__init__(env_name, seeds, observation_space, env.action_space, max_episode_steps)
+    self.observation_keys = {part.name: part.width for part in self._parts}
     takes_float32 = np.can_cast(np.float32, env.action_space.dtype)
     self._action_dtype = np.float32 if takes_float32 else env.action_space.dtype
     # A row's seed serves its first reset; its generators live on from there.
@@ -100,7 +108,7 @@ class LoopBatch(BatchEnvironment):
     if seed is not None:
       _seed_spaces(env, seed)
       self._seeds[row] = None
-    observation = self._start(env, seed)
+    observation = self._joined(self._start(env, seed))
     if self._replays:
       self._episodes[row].saw(observation)
     return observation
@@ -117,12 +125,16 @@ class LoopBatch(BatchEnvironment):
       return self._checked(observations), _finite(rewards, 'a reward'), np.array(ends)
 
   def _step_row(self, row: int, action: np.ndarray) -> tuple[np.ndarray, float, np.int8]:
-    if not self._replays:
-      return self._advance(self._envs[row], action)
-    self._episodes[row].actions.append(action.tolist())  # before a step that may change it
+    if self._replays:
+      self._episodes[row].actions.append(action.tolist())  # before a step that may change it
     observation, reward, end = self._advance(self._envs[row], action)
-    self._episodes[row].saw(observation)
+    observation = self._joined(observation)
+    if self._replays:
+      self._episodes[row].saw(observation)
     return observation, reward, end
+
+  def _joined(self, observation: Any) -> np.ndarray:
+    return dict_observations.join(self._parts, observation) if self._parts else observation
 
   def _checked(self, observations: Sequence[np.ndarray]) -> np.ndarray:
     stacked = np.stack(observations)
@@ -192,16 +204,30 @@ def _seed_spaces(env: Any, seed: int) -> None:
     space.seed(int(np.random.SeedSequence((seed, i)).generate_state(1)[0]))
 
 
-def _generators(env: Any) -> tuple[Any, list[Any]]:
-  return getattr(env.unwrapped, 'np_random', None), _spaces(env)
+def _drawing(env: Any) -> Iterator[tuple[Any, str]]:
+  """All that draws in an environment, and the attribute in which it has its generator."""
+  bases = [env.unwrapped]
+  for base in bases:  # which grows by the environments in their attributes: the robot in a maze
+    yield base, 'np_random'
+    for value in getattr(base, '__dict__', {}).values():
+      inner = getattr(value, 'unwrapped', None) if hasattr(value, 'step') else None
+      if inner is not None and all(inner is not known for known in bases):
+        bases.append(inner)
+  spaces = _spaces(env)
+  for space in spaces:  # which grows by those in Dicts and Tuples
+    yield space, '_np_random'
+    parts = getattr(space, 'spaces', ())
+    spaces += parts.values() if hasattr(parts, 'values') else parts
 
 
-def _set_generators(env: Any, generators: tuple[Any, list[Any]]) -> None:
-  np_random, spaces = generators
-  if np_random is not None:
-    env.unwrapped.np_random = np_random
-  for space, kept in zip(_spaces(env), spaces):
-    vars(space).update(vars(kept))
+def _generators(env: Any) -> list[Any]:
+  return [getattr(owner, name, None) for owner, name in _drawing(env)]
+
+
+def _set_generators(env: Any, generators: list[Any]) -> None:
+  for (owner, name), generator in zip(_drawing(env), generators):
+    if generator is not None:
+      setattr(owner, name, generator)
 
 
 def _close(env_name: str, envs: list[Any], generators: GlobalGenerators) -> None:
@@ -225,14 +251,22 @@ def _finite(values: Sequence, what: str) -> np.ndarray:
 
 def _check_boxes(env_name: str, observations: Any, actions: Any) -> None:
   if not _is_flat_box(observations):
-    raise UserError(f'{env_name} observes a {observations}; needed is a flat Box, of one dimension')
+    raise UserError(
+      f'{env_name} observes a {_in_words(observations)}; needed is a flat Box, of one dimension, '
+      'or a Dict of Boxes'
+    )
   bounded = _is_flat_box(actions) and actions.dtype.kind == 'f' and actions.is_bounded()
   if bounded and actions.shape[0]:
     actions = float32_inside(actions)
   if not bounded or not actions.shape[0] or not (actions.low < actions.high).all():
     raise UserError(
-      f'{env_name} acts in a {actions}; needed is a flat Box of floats with bounds, low below high'
+      f'{env_name} acts in a {_in_words(actions)}; needed is a flat Box of floats with bounds, low '
+      'below high'
     )
+
+
+def _in_words(space: Any) -> str:
+  return textwrap.shorten(str(space), 200)  # whose arrays may have several lines
 
 
 def _is_flat_box(space: Any) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import sys
 import zlib
 from typing import NamedTuple, Optional
 
@@ -33,7 +34,7 @@ class Rule(enum.Enum):
 # What a run is. The first pattern that a name fits counts.
 RULES = (
   # The code and what it stands on: the algorithm is the same.
-  (r'version|Python|tensorflow|numpy|gym|mujoco', Rule.WARNED),
+  (r'version|Python|tensorflow|numpy|gym|mujoco|gymnasium|gymnasium_robotics', Rule.WARNED),
   (r'\w+', Rule.FREE),  # gin's macros, whose values stand where they are used
   # The environment variables that change last bits, as `$NAME`.
   (r'\$\w+', Rule.WARNED),
@@ -48,6 +49,7 @@ RULES = (
   (r'.*', Rule.ASKED),
 )
 _PACKAGES = ('tensorflow', 'numpy', 'gym', 'mujoco')
+_IMPORTED = ('gymnasium', 'gymnasium_robotics')  # which count where something is taken from them
 _VARIABLES = (
   *('TF_ENABLE_ONEDNN_OPTS', 'ONEDNN_MAX_CPU_ISA', 'DNNL_MAX_CPU_ISA', 'TF_XLA_FLAGS', 'XLA_FLAGS'),
   *('TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC', 'NVIDIA_TF32_OVERRIDE'),
@@ -83,6 +85,7 @@ class Settings:
     """
     now = {'version': version(), 'Python': platform.python_version()}
     now.update((name, _installed(name)) for name in _PACKAGES)
+    now.update((name, _installed(name)) for name in _IMPORTED if name in sys.modules)
     now.update((f'${name}', os.environ.get(name, 'not set')) for name in _VARIABLES)
     now.update(self._flags)
     for line in gin.operative_config_str(max_line_length=10**5).splitlines():  # a line each
@@ -142,7 +145,8 @@ class Settings:
   def write(self, folder: str) -> None:
     """Writes `operative_config.gin`: the versions, what changed, each parameter and its value."""
     now = self.now()
-    lines = [f'# with {", ".join(f"{name} {now[name]}" for name in ("Python", *_PACKAGES))}']
+    packages = [name for name in ('Python', *_PACKAGES, *_IMPORTED) if name in now]
+    lines = [f'# with {", ".join(f"{name} {now[name]}" for name in packages)}']
     lines += [f'# {change}' for change in self._history]
     text = '\n'.join([results.VERSION + now['version'], *lines, gin.operative_config_str()])
     with files.writing(folder):
