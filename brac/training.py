@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from typing import Callable, Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
@@ -59,6 +59,7 @@ def train(
   clock: runs.Clock,
   save: Callable[[int], None],
   evaluated: Callable[[int, list[float]], None] = lambda step, returns: None,
+  validation: Optional[Callable[[], dict[str, float]]] = None,
 ) -> None:
   """Trains an agent up to `schedule.total_train_steps`.
 
@@ -74,6 +75,7 @@ def train(
     clock: what counts how the time divides.
     save: saves the run at a step: when it is due, when it is late, and before a signal ends it.
     evaluated: is told of each evaluation, with the mean returns of `main` so far.
+    validation: gives the losses on rows that are held out, for each summary.
 
   Raises:
     UserError: a number of the training is NaN or infinite.
@@ -115,6 +117,9 @@ def train(
       if schedule.due(step, schedule.summary_freq):
         check_finite(step, info, before, agent.not_finite())
         record.summary(step, info)
+        if validation:
+          with clock('validation'):
+            record.summary(step, validation(), 'validation')
         for warning in watch.look(step, info):
           logging.warning('%s', warning)
       if schedule.due(step, schedule.print_freq):

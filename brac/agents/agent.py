@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import logging
 
 from brac import checkpoints, networks, rng
-from brac.agents.loop import Loop, Loss, Update
+from brac.agents.loop import Info, Loop, Loss, Update
 from brac.data.replay import Dataset
 from brac.data.transitions import Batch
 from brac.errors import check_number, check_whole
@@ -153,6 +153,14 @@ class Agent:
   def leaves(self) -> dict[str, dict[str, object]]:
     """What is saved beside `agent`, by the file's name: objects by their keys in it."""
     return {}
+
+  def validate(self, batch: Batch, draws: Rng) -> Info:
+    """The numbers that tell how well it does on rows that it is not trained on: all its losses."""
+    info = {}
+    for update in self.updates:
+      loss, more = update.loss(batch, draws)
+      info.update({**more, update.name + '_loss': loss})
+    return info
 
   def remarks(self, total_train_steps: int) -> list[str]:
     """What there is to warn of before a training of so many steps."""

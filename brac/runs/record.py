@@ -63,7 +63,7 @@ class Record:
       columns = [returns.get(name, [math.nan] * len(steps)) for name in self._names]
       self.results = [list(row) for row in zip(steps, *columns) if row[0] <= step]
     self._write_results()
-    for part in ('train', *(_eval(name) for name in self._names)):
+    for part in ('train', 'validation', *(_eval(name) for name in self._names)):
       _cut_events(os.path.join(self.folder, part), step)
 
   def _write_results(self) -> None:
@@ -78,9 +78,9 @@ class Record:
     return self._writers[part]
 
   @_writes
-  def summary(self, step: int, info: Mapping[str, float]) -> None:
-    """Writes the numbers of a training step under their tags."""
-    with self._writer('train').as_default(step):
+  def summary(self, step: int, info: Mapping[str, float], part: str = 'train') -> None:
+    """Writes the numbers of a training step under their tags, in a part of the folder."""
+    with self._writer(part).as_default(step):
       for tag, value in info.items():
         tf.summary.scalar(tag, value)
 

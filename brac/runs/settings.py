@@ -4,6 +4,7 @@ import ast
 import enum
 import functools
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ from absl import logging
 import brac
 from brac import checkpoints, files, results
 from brac.errors import UserError
-from brac.hyperparameters import plain
+from brac.hyperparameters import plain, same
 
 
 class Rule(enum.Enum):
@@ -109,8 +110,8 @@ class Settings:
         continue
       if was is None and not _is_gins(name):
         continue  # it was saved by a version that did not keep it
-      if was is None and then.get('version') != now['version'] and not _is_bound(name):
-        continue  # this version has one parameter more, which nobody sets
+      if was is None and then.get('version') != now['version'] and not _is_set(name):
+        continue  # this version has one parameter more, which stands at its default
       change = f'{name} was {was or "not there"}, is {is_now or "not there"}'
       getattr(found, rule.name.lower()).append(change)
     return found
@@ -189,12 +190,15 @@ def _is_gins(name: str) -> bool:
   return '.' in name and not name.startswith(('--', '$'))
 
 
-def _is_bound(name: str) -> bool:
+def _is_set(name: str) -> bool:
+  """Whether gin binds a parameter to another value than its default."""
   try:
-    gin.query_parameter(name)
-    return True
+    value = gin.query_parameter(name)
   except ValueError:
     return False
+  selector, _, parameter = name.rpartition('.')
+  configurable = gin.config._REGISTRY.get_match(selector)
+  return not same(value, inspect.signature(configurable.wrapped).parameters[parameter].default)
 
 
 def _plain(text: Optional[str]) -> object:
