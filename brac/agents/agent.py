@@ -65,6 +65,7 @@ class Agent:
   OPTIMIZERS: tuple[str, ...] = ()
   DECAYS: tuple[str, ...] = ('q', 'p')
   reads_next_actions = False  # whether a loss depends on a2, the data's next action
+  ESTIMATES: tuple[str, ...] = ()  # the names of what `estimate` gives
   CLONE: Optional[Clone] = None  # the clone of the behavior policy that it needs, if any
 
   def __init_subclass__(cls):
@@ -161,6 +162,14 @@ class Agent:
       loss, more = update.loss(batch, draws)
       info.update({**more, update.name + '_loss': loss})
     return info
+
+  def estimate(self) -> dict[str, float]:
+    """What it tells at each evaluation besides its policies' returns, by the names `ESTIMATES`."""
+    return {}
+
+  def identity(self) -> dict[str, object]:
+    """What a run of it is besides gin's parameters: it goes on with nothing else."""
+    return {}
 
   def remarks(self, total_train_steps: int) -> list[str]:
     """What there is to warn of before a training of so many steps."""

@@ -39,12 +39,13 @@ RULES = (
   # The environment variables that change last bits, as `$NAME`.
   (r'\$\w+', Rule.WARNED),
   # Flags, and what they stand for: `--evaluated` is the names of the policies that are evaluated,
+  # `--frozen_policy` the checksum of one that an agent is about, which may have moved since,
   # `--data` the fingerprint of the dataset, `--policies` those of the policies that a dataset is
   # collected with, whose paths `--data_config` is without.
   (r'--evaluated', Rule.WARNED),
-  (r'--(seed|agent_name|env_name|data_config|n_samples|n_envs)', Rule.REFUSED),
+  (r'--(seed|agent_name|env_name|frozen_policy|data_config|n_samples|n_envs)', Rule.REFUSED),
   # Gin's parameters. A run keeps the clone that it was begun with, wherever that is now.
-  (r'.*\.behavior_ckpt_file', Rule.FREE),
+  (r'.*\.behavior_ckpt_file|fqe_agent\.Agent\.checkpoint', Rule.FREE),
   (rf'.*\.({"|".join(results.NO_NUMBER_DEPENDS_ON)})', Rule.FREE),
   (r'.*', Rule.ASKED),
 )
@@ -67,10 +68,15 @@ class Changes(NamedTuple):
 
 
 class Settings:
-  """What a run is, as things are now."""
+  """What a run is, as things are now.
+
+  Attributes:
+    flags: what it was made with.
+  """
 
   def __init__(self, **flags):
     """Takes the flags that matter, and what they stand for."""
+    self.flags = flags
     self._flags = {f'--{name}': repr(value) for name, value in flags.items()}
     self._history: list[str] = []
     self._variable = tf.Variable('')
