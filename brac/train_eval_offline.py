@@ -4,6 +4,7 @@ import os
 from typing import Optional
 
 import gin
+import numpy as np
 from absl import logging
 
 from brac import agents, clones, environments, operative, results, runs
@@ -108,16 +109,18 @@ def train_eval_offline(
     chosen, held_out = transitions.take(rows, numbers), None
     content = clones.Data.of(chosen)
     if validation_fraction:
-      parts = transitions.hold_out(rows.end, numbers, validation_fraction, seed, data_file)
-      chosen, held_out = (transitions.take(rows, part) for part in parts)
+      numbers, held = transitions.hold_out(rows.end, numbers, validation_fraction, seed, data_file)
+      chosen, held_out = transitions.take(rows, numbers), transitions.take(rows, held)
       if batch_size > len(chosen.reward):
         raise UserError(
           f'train_eval_offline.batch_size is {batch_size}, more than the {len(chosen.reward)} '
           f'transitions that validation_fraction = {validation_fraction:g} leaves to train on'
         )
       logging.info('%d transitions are held out', len(held_out.reward))
+    numbers = np.arange(len(rows.end))[numbers]
+    first = rows.s1[numbers[transitions.begins(rows.end)[numbers]]]
     del rows
-    data = Dataset(chosen)
+    data = Dataset(chosen, first_states=first)
     del chosen
   logging.info('%d transitions from %s', data.size, data_file)
 
@@ -161,7 +164,7 @@ def train_eval_offline(
   # The run: a new one, or one that goes on.
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
-    data=content.fingerprint, evaluated=evaluator.names,
+    data=content.fingerprint, evaluated=evaluator.names, **agent.identity(),
   )  # fmt: skip
   about = about and about._replace(judged_by=agent.judged_by)
   with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps, about) as run:

@@ -88,6 +88,13 @@ def returns_of(end: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndar
   return returns, np.diff(lasts, prepend=-1), end[lasts]
 
 
+def begins(end: np.ndarray) -> np.ndarray:
+  """Whether an episode begins in a row, `[N]`; nowhere where the dataset does not tell."""
+  if (end == UNKNOWN).any():
+    return np.zeros(len(end), bool)
+  return np.concatenate([[True], end[:-1] != GOES_ON])[: len(end)]
+
+
 def fingerprint(rows: Transitions) -> str:
   """A checksum of the content of transitions."""
   checksum = 0
