@@ -63,7 +63,10 @@ def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:
     if (selector == made.name and parameter in own) or (
       selector in _EXPERIMENTS and parameter in common
     ):
-      parameters[parameter] = ast.literal_eval(text)
+      try:
+        parameters[parameter] = ast.literal_eval(text)
+      except (ValueError, SyntaxError) as error:
+        raise UserError(f'policy {path}: its {setting} = {text} is no plain value') from error
   if made.CLONE:
     parameters[made.CLONE.parameter] = path  # which has it
   widths = (int(spec.shape[0]) for spec in specs)
