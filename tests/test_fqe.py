@@ -83,7 +83,7 @@ def policy_file(tmp_path_factory):
   """A policy whose mode is `CHOSEN`; its samples are spread, and worth something else."""
   actor = Actor(6, (6,), Box.of(ACTIONS), Rng(0))
   actor._layers[0].kernel.assign(np.eye(6, dtype=np.float32))
-  modes = [[np.arctanh(CHOSEN.get(state, 0.0)), 0.5] for state in range(6)]
+  modes = [[np.arctanh(CHOSEN.get(state, 0.0)), 3.0] for state in range(6)]
   actor._layers[1].kernel.assign(np.float32(modes))
   path = str(tmp_path_factory.mktemp('policy') / 'agent_behavior')
   checkpoints.save(path, policy=actor)
@@ -119,8 +119,8 @@ def of_state(an_agent, state):
   'state', WANTED, ids=['CONSTANT', 'MINUS', 'TWO_STEPS', 'LIMIT', 'BANDIT', 'BEFORE']
 )
 def test_the_value_of_a_known_policy_is_found(state, trained):
-  # The error of the training is at most 0.03 with seeds 0 to 2, that of a sampled action 0.4.
-  np.testing.assert_allclose(trained[1][state], WANTED[state], atol=0.08)
+  # With seeds 0 to 2 it was off by at most 0.017; that of BANDIT would be by 0.39 with samples.
+  np.testing.assert_allclose(trained[1][state], WANTED[state], atol=0.05)
 
 
 def test_the_value_is_that_of_the_first_states_of_the_episodes(trained, rows, policy_file):
@@ -256,7 +256,7 @@ def test_a_run_tells_the_value_at_each_evaluation_and_goes_on(run, tmp_path):
   stopped = run('stopped', policy, steps=4)
   assert (stopped / 'results.csv').read_text().splitlines() == text[:2]
   save_actor(tmp_path / 'agent_behavior', 1)
-  with pytest.raises(UserError, match=r'--frozen_policy was .*, is .*; choose another --sub_dir$'):
+  with pytest.raises(UserError, match=r'--frozen_policy was .*, is .*; choose another'):
     run('stopped', policy)
   moved = save_actor(tmp_path / 'moved', 0)  # what is the same policy may be elsewhere
   stopped = run('stopped', moved)
