@@ -14,7 +14,7 @@ from typing import Collection, Iterable, Iterator, Optional, Sequence
 import gin
 from absl import flags
 
-from brac import agents
+from brac import agents, operative
 from brac.data_config import project_folder
 from brac.errors import UserError
 
@@ -107,7 +107,7 @@ def _parse(
       references = list(gin.config.iterate_references(value))
       if references and all(r.configurable.wrapped is gin.config.macro for r in references):
         bindings[name] = copied  # so that what is written down of a run has the macro's value
-  macros = {scope: b['value'] for (scope, selector), b in _CONFIG.items() if selector == _MACRO}
+  macros = operative.macros()
   for binding in gin_bindings:
     for line in binding.splitlines():
       name = line.partition('=')[0].strip()

@@ -22,6 +22,12 @@ def experiment(function: Callable) -> Callable:
   return alone
 
 
+def macros() -> dict[str, object]:
+  """The values of gin's macros, by their names."""
+  config = gin.config._CONFIG
+  return {scope: b['value'] for (scope, selector), b in config.items() if selector == 'gin.macro'}
+
+
 def warn_of_unused() -> None:
   """Warns of what is bound and was not asked for: of a file that serves several runs, or mistaken.
 

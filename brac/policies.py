@@ -26,7 +26,7 @@ class Policy(tf_agents_bridge.TFPolicy):
     time_step_spec = tf_agents_bridge.time_step_spec(observation_spec)
     super().__init__(time_step_spec, action_spec, name='policy')
     self.box = Box.of(action_spec)
-    self._networks = list(networks)
+    self.networks = list(networks)
 
   def act(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
     """Actions `[B, A]` at states `[B, S]`, each row by itself, but for rounding in the box."""
@@ -45,7 +45,7 @@ class Policy(tf_agents_bridge.TFPolicy):
     return tf_agents_bridge.PolicyStep(tf.cast(action, self.action_spec.dtype), policy_state)
 
   def _variables(self):
-    return [v for network in self._networks for v in network.variables]
+    return [v for network in self.networks for v in network.variables]
 
 
 class RandomPolicy(Policy):

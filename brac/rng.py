@@ -9,7 +9,7 @@ from typing import Sequence, Union
 import tensorflow as tf
 
 # What the numbers are for. Two streams of one seed never share a draw.
-INIT, TRAIN, ACT, EVALUATE, EXPLORE = range(5)
+INIT, TRAIN, ACT, EVALUATE, EXPLORE, VALIDATE, VALUE = range(7)
 _STREAMS = 16
 _DRAWS_PER_STEP = 4096
 

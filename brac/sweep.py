@@ -6,10 +6,14 @@ rung, a number of steps, the best of them go on, the others are saved and stoppe
 later. Trials that are there are taken as far as they have come. The same command goes on with a
 search that was stopped; given on several machines with one disk, they share its trials.
 
+With --metric=fqe nothing is simulated to compare them: a trial is trained to a rung, and what its
+policy is worth there is estimated by fitted Q evaluation on the same data, in its folder's fqe/.
+
 Leaves trials_{SEED}.csv, .md and .png beside the trials, and for each environment and preset
 {tuned_dir}/{ENV}/{PRESET}.gin: the preset with the best values, and what was tried.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -21,8 +25,9 @@ from absl import flags
 from brac import files, programs, results
 from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
-from brac.grids import grid_flags, outcome, presets, search, space
+from brac.grids import grid_flags, metrics, outcome, presets, ranking, search, space
 from brac.grids.jobs import Job, run_jobs
+from brac.grids.metrics import Returns, Values
 from brac.grids.plan import Plan
 from brac.grids.search import Schedule, Search, run_searches
 from brac.grids.space import Point, Space
@@ -30,7 +35,7 @@ from brac.grids.tables import text
 
 FLAGS = flags.FLAGS
 
-grid_flags.define()
+grid_flags.define(least_episodes=0)
 flags.adopt_module_key_flags(grid_flags)
 flags.DEFINE_string('data_name', 'eps1', 'The data of all searches: dcfg_NAME.py.')
 flags.DEFINE_integer(
@@ -45,7 +50,19 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer('reduction', 3, 'At a rung, one trial in so many goes on.', lower_bound=2)
 flags.DEFINE_integer(
-  'last', 3, 'How many of the last evaluations are averaged to compare trials.', lower_bound=1
+  'last',
+  3,
+  'How many of the last evaluations, of a trial or of its estimate, are averaged.',
+  lower_bound=1,
+)
+flags.DEFINE_enum(
+  'metric',
+  'return',
+  ['return', 'fqe'],
+  'What trials are compared by: their returns, or the values that fitted Q evaluation estimates.',
+)
+flags.DEFINE_integer(
+  'fqe_steps', 50000, 'With --metric=fqe: training steps of an estimate.', lower_bound=1
 )
 flags.DEFINE_integer(
   'max_trials', 10**6, "How many of a grid's points are tried at most.", lower_bound=1
@@ -77,16 +94,53 @@ def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> 
   return dataclasses.replace(plan.jobs[job], needs=())  # which are there by now
 
 
+# What gin binds of a training that goes for the estimate of its value as well: which data, what γ.
+_SHARED = ('discount', 'out_of_box_actions', 'shuffle_steps', 'use_seed_for_data')
+
+
+def fqe_job_of(env_name: str, policy: str, folder: str, step: int) -> Job:
+  """The program that estimates what the run in a folder is worth, which stands at a step.
+
+  Args:
+    env_name: the environment.
+    policy: the evaluated policy; '': the one that the run is judged by.
+    folder: the run's.
+    step: names the estimate.
+  """
+  checkpoint = os.path.join(os.path.abspath(folder), 'agent')
+  bindings = [f'fqe_agent.Agent.checkpoint={checkpoint!r}']
+  bindings += [f'fqe_agent.Agent.policy_name={policy!r}'] if policy else []
+  for binding in FLAGS.gin_bindings:
+    selector, _, parameter = binding.partition('=')[0].strip().rpartition('.')
+    if selector.endswith('train_eval_offline') and parameter in _SHARED:
+      bindings.append(binding)
+  grid = grid_flags.make_grid(FLAGS.fqe_steps)
+  plan = Plan(
+    dataclasses.replace(
+      grid, root_dir=metrics.root_of(folder), n_eval_episodes=0, gin_bindings=bindings
+    )
+  )
+  job = plan.training(env_name, FLAGS.data_name, 'fqe', FLAGS.seed, str(step))
+  if job is None:
+    raise UserError(f'{min(plan.finished)} is finished, but tells no value')
+  log = os.path.join(grid.root_dir, 'logs', os.path.basename(plan.jobs[job].log))
+  name = os.path.basename(os.path.dirname(folder))
+  log = log.removesuffix('.log') + f'_{name}.log'
+  return dataclasses.replace(plan.jobs[job], needs=(), log=log)
+
+
 def open_search(env_name: str, preset: str, tried: Space) -> Search:
   """The search for a preset's values in an environment, with the trials that are there."""
-  schedule = Schedule(
-    FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, FLAGS.last, FLAGS.max_trials
-  )
+  schedule = Schedule(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, FLAGS.max_trials)
+  metric = Returns(FLAGS.last)
+  if FLAGS.metric == 'fqe':
+    evaluate = functools.partial(fqe_job_of, env_name, tried.policy)
+    metric = Values(FLAGS.last, FLAGS.fqe_steps, evaluate)
   root_dir = programs.folder(FLAGS.root_dir)
   place = map(folder_name, (env_name, FLAGS.data_name, f'n{FLAGS.n_train}', preset, 'sweep'))
   name = f'{env_name} {FLAGS.data_name} {preset}'
   job = functools.partial(job_of, env_name, preset)
-  return Search(name, tried, schedule, os.path.join(root_dir, *place), FLAGS.seed, job)
+  return Search(name, tried, schedule, os.path.join(root_dir, *place), FLAGS.seed, job, metric)
 
 
 def read_space(config_dir: str, preset: str) -> Space:
@@ -142,6 +196,10 @@ def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
   source = presets.find_preset(config_dir, preset)
   ours = os.path.dirname(source) == project_folder('configs')
   include = os.path.basename(source) if ours else os.path.relpath(source, os.path.dirname(tuned))
+  if FLAGS.metric == 'fqe':
+    with contextlib.suppress(UserError):  # fewer than two were simulated as well
+      ranked = ranking.summary(ranking.read_columns(path + '.csv', 'value', 'return'))
+      print(f'value and return of {ranked}')
   about = (
     f'Data {FLAGS.data_name}, {FLAGS.n_train} transitions; {FLAGS.n_eval_episodes} episodes an'
   )
@@ -161,6 +219,10 @@ def main() -> None:
   if not pairs:
     raise UserError('no search is asked for: --env_names or --presets is empty')
   grid_flags.check_environments()
+  if FLAGS.metric == 'fqe':
+    presets.load(presets.find_preset(config_dir, 'fqe'), ())
+  elif not FLAGS.n_eval_episodes:
+    raise UserError('--n_eval_episodes=0 leaves no returns to compare: --metric=fqe does without')
   spaces = {preset: read_space(config_dir, preset) for preset in FLAGS.presets}
   plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
   for env_name, preset in pairs:

@@ -4,12 +4,14 @@ import os
 from typing import Optional
 
 import gin
+import numpy as np
 from absl import logging
 
 from brac import agents, clones, environments, operative, results, runs
+from brac.agents.validation import Validation
 from brac.data import provenance, stored, transitions
 from brac.data.replay import Dataset
-from brac.errors import UserError, check_bool, check_whole
+from brac.errors import UserError, check_bool, check_number, check_whole
 from brac.networks import Box
 from brac.rollouts import Evaluator
 from brac.training import Schedule, train
@@ -37,6 +39,7 @@ def train_eval_offline(
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,
   out_of_box_actions: str = 'count',
+  validation_fraction: float = 0.0,
   summary_freq: int = 100,
   print_freq: int = 1000,
   save_freq: int = 20000,
@@ -64,6 +67,8 @@ def train_eval_offline(
     out_of_box_actions: what is done about actions that the environment does not take: `count` says
       how many there are and uses them as they are, as the published code does; `clip` also moves
       them to the edge of the box; `refuse` ends the program.
+    validation_fraction: the part of the rows, in whole episodes that are drawn from the run's seed,
+      that is held out, and on which the losses are evaluated at each summary.
     summary_freq: steps from one TensorBoard summary to the next.
     print_freq: steps from one line of the log to the next.
     save_freq: steps from one save to the next.
@@ -78,6 +83,9 @@ def train_eval_offline(
   check_whole('train_eval_offline', 0, shuffle_steps=shuffle_steps)
   check_whole('train_eval_offline', 1, batch_size=batch_size)
   check_bool('train_eval_offline', use_seed_for_data=use_seed_for_data)
+  validation_fraction = check_number(
+    'train_eval_offline', 0, 1, validation_fraction=validation_fraction
+  )
   if out_of_box_actions not in transitions.OUT_OF_BOX:
     choices = ', '.join(map(repr, transitions.OUT_OF_BOX))
     raise UserError(
@@ -96,11 +104,25 @@ def train_eval_offline(
         f'{min(n_train, len(rows.reward))} transitions'
       )
     rows = transitions.in_box(rows, env.action_spec, out_of_box_actions, data_file)
-    rows = transitions.first(
-      rows, n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
+    numbers = transitions.used(
+      len(rows.reward), n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
-    data, content = Dataset(rows), clones.Data.of(rows)
+    chosen, held_out = transitions.take(rows, numbers), None
+    content = clones.Data.of(chosen)
+    if validation_fraction:
+      numbers, held = transitions.hold_out(rows.end, numbers, validation_fraction, seed, data_file)
+      chosen, held_out = transitions.take(rows, numbers), transitions.take(rows, held)
+      if batch_size > len(chosen.reward):
+        raise UserError(
+          f'train_eval_offline.batch_size is {batch_size}, more than the {len(chosen.reward)} '
+          f'transitions that validation_fraction = {validation_fraction:g} leaves to train on'
+        )
+      logging.info('%d transitions are held out', len(held_out.reward))
+    numbers = np.arange(len(rows.end))[numbers]
+    first = rows.s1[numbers[transitions.begins(rows.end)[numbers]]]
     del rows
+    data = Dataset(chosen, first_states=first)
+    del chosen
   logging.info('%d transitions from %s', data.size, data_file)
 
   # The agent.
@@ -133,14 +155,17 @@ def train_eval_offline(
       data_file,
     )
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
+  validation = Validation(agent, held_out) if held_out is not None else None
   with clock('compilation'):
     agent.loop.compile(schedule.next_stop(0))
+    if validation:
+      validation.compile()
   operative.warn_of_unused()
 
   # The run: a new one, or one that goes on.
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
-    data=content.fingerprint, evaluated=evaluator.names,
+    data=content.fingerprint, evaluated=evaluator.names, **agent.identity(),
   )  # fmt: skip
   about = about and about._replace(judged_by=agent.judged_by)
   with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps, about) as run:
@@ -161,4 +186,7 @@ def train_eval_offline(
 
     if agent.step >= total_train_steps:
       leave(only_missing=True)
-    train(f'{agent_name} {env_name}', agent.loop, schedule, evaluator, run, clock, save)
+    train(
+      f'{agent_name} {env_name}', agent.loop, schedule, evaluator, run, clock, save,
+      validation=validation,
+    )  # fmt: skip

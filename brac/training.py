@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from typing import Callable, Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
@@ -59,6 +59,7 @@ def train(
   clock: runs.Clock,
   save: Callable[[int], None],
   evaluated: Callable[[int, list[float]], None] = lambda step, returns: None,
+  validation: Optional[Callable[[], dict[str, float]]] = None,
 ) -> None:
   """Trains an agent up to `schedule.total_train_steps`.
 
@@ -74,6 +75,7 @@ def train(
     clock: what counts how the time divides.
     save: saves the run at a step: when it is due, when it is late, and before a signal ends it.
     evaluated: is told of each evaluation, with the mean returns of `main` so far.
+    validation: gives the losses on rows that are held out, for each summary.
 
   Raises:
     UserError: a number of the training is NaN or infinite.
@@ -86,7 +88,7 @@ def train(
     run.write_finished(step)
     logging.info('the run has %d steps already: there is nothing to do', step)
     return
-  record = run.open_record(evaluator.names, step)
+  record = run.open_record([*evaluator.names, *agent.ESTIMATES], step)
   progress = runs.Progress(what, total, step)
   watch = Watch(['div_mean', *(_TRAINED[u.name] for u in agent.updates if u.name in _TRAINED)])
   saved, saved_at, before, info = step or None, time.monotonic(), {}, {}
@@ -115,6 +117,9 @@ def train(
       if schedule.due(step, schedule.summary_freq):
         check_finite(step, info, before, agent.not_finite())
         record.summary(step, info)
+        if validation:
+          with clock('validation'):
+            record.summary(step, validation(), 'validation')
         for warning in watch.look(step, info):
           logging.warning('%s', warning)
       if schedule.due(step, schedule.print_freq):
@@ -127,19 +132,20 @@ def train(
     if owes_evaluation and not runs.stop_requested():
       with contextlib.suppress(Interrupted):
         with clock('evaluation'):
-          returns = evaluate(evaluator, step)
+          returns, estimates = evaluate(evaluator, step), agent.estimate()
         owes_evaluation = False
         # Told before it is written down: what is written is not evaluated again after a kill.
         evaluated(step, [*record.mean_returns('main'), float(np.mean(returns.get('main', np.nan)))])
-        record.evaluation(step, returns)
+        record.evaluation(step, returns, estimates)
         means = (f'{name} {x.mean():.1f} ± {x.std():.1f}' for name, x in returns.items())
-        progress.say(f'step {step}: return {", ".join(means) or "unknown"}')
+        also = f'; {short(estimates)}' if estimates else ''
+        progress.say(f'step {step}: return {", ".join(means) or "unknown"}{also}')
     if runs.stop_requested() and (step < total or owes_evaluation):
       if saved != step:
         save_now()
       progress.close()
       runs.stop(f'step {step} is saved: the same command goes on from there')
-  run.write_progress(step)
+  run.end(step)
   progress.close()
   logging.info('%s', clock)
 

@@ -1,13 +1,22 @@
 """What the tests of agents share: their saved state as numbers, and steps that are not compiled."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from brac import checkpoints, rng
+from brac import agents, checkpoints, rng
 from brac.agents import loop
 from brac.data.transitions import Batch
 from brac.rng import Rng
+
+
+def files_of(name, path):
+  """The parameter of an agent that names a policy's checkpoint, given a path; none where none."""
+  made = agents.load(name)
+  named = made.CLONE.parameter if made.CLONE else 'checkpoint'
+  return {named: path} if named in inspect.signature(made).parameters else {}
 
 
 def variables(an_agent):

@@ -15,10 +15,11 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
+from agent_tools import files_of
 
 from brac import agents, checkpoints, gin_config, rng
 from brac.data.replay import Dataset
-from brac.data.transitions import Transitions
+from brac.data.transitions import GOES_ON, TERMINAL, Transitions
 from brac.networks import Actor, Box
 from brac.rng import Rng
 from brac.tf_agents_bridge import BoundedTensorSpec
@@ -70,6 +71,7 @@ def transitions():
     actions[3::7] = LOW
   rows.reward[:] = random.normal(size=N_ROWS)
   rows.discount[:] = np.arange(N_ROWS) % 5 > 0
+  rows.end[:] = np.where(rows.discount, GOES_ON, TERMINAL)
   return rows
 
 
@@ -101,10 +103,8 @@ def make_agent(observation_spec, action_spec, transitions, behavior_files):
       model_params=(((8, 8),), 2),
       batch_size=8,
     )
-    made = agents.load(name)
-    if made.CLONE:
-      given[made.CLONE.parameter] = behavior_files[0]
-    return made(**{**given, **parameters})
+    given.update(files_of(name, behavior_files[0]))
+    return agents.load(name)(**{**given, **parameters})
 
   return make
 

@@ -43,8 +43,13 @@ DEFAULTS = {
     replay_buffer_size=1000000,
   ),
   train_eval_offline: dict(
-    _COMMON, save_freq=20000, shuffle_steps=0, use_seed_for_data=False, out_of_box_actions='count'
-  ),
+    _COMMON,
+    save_freq=20000,
+    shuffle_steps=0,
+    use_seed_for_data=False,
+    out_of_box_actions='count',
+    validation_fraction=0.0,
+  ),  # fmt: skip
 }
 # Of the agent's parameters, other values than the defaults.
 BOUND = dict(
@@ -109,11 +114,11 @@ def test_what_gin_binds_for_the_agent_arrives_there(experiment, run, monkeypatch
 def test_the_order_of_the_data_is_drawn_as_gin_binds_it(use_seed_for_data, seed, run, monkeypatch):
   arrived = []
 
-  def first(rows, *rest):
+  def used(size, *rest):
     arrived.extend(rest)
     raise Arrived
 
-  monkeypatch.setattr(transitions, 'first', first)
+  monkeypatch.setattr(transitions, 'used', used)
   gin.bind_parameter('train_eval_offline.batch_size', 5)
   gin.bind_parameter('train_eval_offline.shuffle_steps', 4)
   gin.bind_parameter('train_eval_offline.use_seed_for_data', use_seed_for_data)

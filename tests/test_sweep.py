@@ -17,8 +17,9 @@ import pytest
 from brac import gin_config, results
 from brac.data_config import project_folder
 from brac.errors import UserError
-from brac.grids import grid_flags, outcome, space
+from brac.grids import grid_flags, outcome, ranking, space, statistics
 from brac.grids.jobs import Job, Local
+from brac.grids.metrics import Returns, Values
 
 optuna = pytest.importorskip('optuna', reason='a search needs optuna: pip install "brac[sweep]"')
 
@@ -60,7 +61,7 @@ if alpha == 666:
 sys.exit(143 if step < total else 0)
 """
 VALUES = {'ALPHA': [0.1, 0.3, 1.0, 3.0, 10.0], 'POLICY_LR': [3e-6, 1e-5, 3e-5, 1e-4, 3e-4]}
-SCHEDULE = Schedule(total_train_steps=270, first_rung=30, reduction=3, last=2, max_trials=10**6)
+SCHEDULE = Schedule(total_train_steps=270, first_rung=30, reduction=3, max_trials=10**6)
 
 
 @pytest.fixture
@@ -70,7 +71,9 @@ def trial_script(tmp_path):
   return path
 
 
-def make_search(root, script, values=VALUES, schedule=SCHEDULE, seconds=0.01, name='search'):
+def make_search(
+  root, script, values=VALUES, schedule=SCHEDULE, seconds=0.01, name='search', metric=None
+):
   folder = root / name
 
   def job_of(point, total):
@@ -80,7 +83,7 @@ def make_search(root, script, values=VALUES, schedule=SCHEDULE, seconds=0.01, na
     return Job(point.name, command, str(root / 'logs' / f'{point.name}.log'), (), str(run))
 
   tried = space.Space('grid.json', 'main', values)
-  return Search(name, tried, schedule, str(folder), 0, job_of)
+  return Search(name, tried, schedule, str(folder), 0, job_of, metric or Returns(2))
 
 
 def run(searches, backend):
@@ -302,6 +305,97 @@ def test_what_another_program_trains_is_waited_for(tmp_path, trial_script):
     assert f.read() == '0 30\n30 270\n'
 
 
+# --- Without a simulator --------------------------------------------------------------------------
+
+# Such a trial tells its step as well; and what estimates it, which finds the worst the best.
+TELLS = """told = {'step': int(step), 'total_train_steps': int(total)}
+json.dump(told, open(folder + '/progress.json', 'w'))
+"""
+ESTIMATE = """
+import json, os, sys
+folder, step = sys.argv[1:]
+place = f'{folder}/fqe/E-v0/d/n1/fqe/{step}/0'
+os.makedirs(place)
+last = open(folder + '/results.csv').read().splitlines()[-1].split(',')
+assert last[0] == step
+with open(place + '/results.csv', 'w') as f:
+  f.write(f'step,main,value\\n5,,1e9\\n10,,{-float(last[1]) - 1}\\n15,,{-float(last[1]) + 1}\\n')
+json.dump({'step': 15, 'total_train_steps': 15}, open(place + '/progress.json', 'w'))
+"""
+
+
+def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(tmp_path):
+  trial, estimate = tmp_path / 'trial.py', tmp_path / 'estimate.py'
+  leaves = "with open(folder + '/starts'"
+  trial.write_text(TRIAL.replace(leaves, TELLS + leaves))
+  estimate.write_text(ESTIMATE)
+
+  def evaluate(folder, step):
+    command = [sys.executable, '-I', '-S', str(estimate), folder, str(step)]
+    return Job(f'{folder} {step}', command, str(tmp_path / 'logs' / 'fqe.log'))
+
+  def make():
+    values = {'ALPHA': [0.1, 1.0, 10.0], 'POLICY_LR': [1e-4, 3e-4]}
+    return make_search(tmp_path, trial, values, metric=Values(2, 15, evaluate))
+
+  search = make()
+  run([search], Local(2))
+  assert search.faults == {} and 'RUNNING' not in states(search)
+  # At least 2 of 6 come to the second rung; and of too few for a part of them the best goes on.
+  assert sorted(levels(search).values())[1:] >= [1, 1, 1, 2, 3]
+  assert sorted(levels(search).values())[0] == 1
+  assert search.best().point.values == {'ALPHA': 0.1, 'POLICY_LR': 3e-4}
+  assert states(search).count('COMPLETE') == 1
+  for point in search._points:
+    with open(os.path.join(search.run_folder(point), 'starts'), encoding='utf-8') as f:
+      legs = ['0 30', '30 90', '90 270'][: levels(search)[point.name]]
+      assert f.read().splitlines() == legs
+  path = outcome.write_tables(search)
+  with open(path + '.csv', encoding='utf-8', newline='') as f:
+    table = list(csv.DictReader(f))
+  assert list(table[0])[-6:] == ['value', 'at 30', 'at 90', 'at 270', 'return', 'status']
+  assert float(table[0]['value']) == pytest.approx(-float(table[0]['return']), abs=0.1)
+  ranked = ranking.summary(ranking.read_columns(path + '.csv', 'value', 'return'))
+  assert ranked.startswith("6 policies: Spearman's rank correlation -1.00; regret at 1 ")
+  with open(path + '.md', encoding='utf-8') as f:
+    assert 'A value is what fitted Q evaluation of main tells of the data' in f.read()
+  outcome.draw(search, path + '.png')
+  again = make()
+  n = len(states(again))
+  run([again], Local(2))
+  assert len(states(again)) == n
+
+
+def test_ranks_and_regret():
+  assert statistics.spearman([1, 2, 3, 4], [10, 20, 25, 99]) == pytest.approx(1)
+  assert statistics.spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+  # 1 - 6 Σd² / (n (n² - 1)) of ranks 1 2 3 4 5 and 2 1 4 3 5.
+  assert statistics.spearman([0.1, 0.2, 5, 6, 7], [20, 10, 40, 30, 50]) == pytest.approx(0.8)
+  # Equal numbers share the mean of their ranks: 1.5 1.5 3 and 1 2 3.
+  assert statistics.spearman([7, 7, 9], [1, 2, 3]) == pytest.approx(0.5 * 3**0.5)
+  assert math.isnan(statistics.spearman([1, 1], [1, 2]))
+  assert statistics.regret_at_1([3, 9, 5], [100, 60, 80]) == 40
+  assert statistics.regret_at_1([3, 9, 9], [100, 60, 80]) == 40
+
+
+def test_a_table_is_ranked_and_what_is_none_is_one_line(tmp_path):
+  def rank(*flags):
+    command = [sys.executable, '-m', 'brac.rank', *flags]
+    return subprocess.run(command, capture_output=True, text=True)
+
+  table = tmp_path / 'table.csv'
+  table.write_text('ALPHA,value,return,status\n1,5,100,whole\n3,9,60,whole\n9,2,,stopped\n')
+  done = rank(f'--table={table}')
+  assert done.stdout == (
+    "2 policies: Spearman's rank correlation -1.00; regret at 1 40, 100 % of their spread\n"
+  )
+  done = rank(f'--table={table}', '--truth=retrun')
+  assert done.returncode == 1 and done.stdout == ''
+  assert done.stderr == (
+    f"rank: --table {table} has no column 'retrun'; there is 'ALPHA', 'value', 'return', 'status'\n"
+  )
+
+
 # --- What it leaves -------------------------------------------------------------------------------
 
 
@@ -369,6 +463,53 @@ RANDWALK = """
 def get_data_config(env_name, policy_root_dir=None):
   return [['randwalk', ['randwalk', '', ['none'], ()], 1.0]]
 """
+
+
+FQE = """
+train_eval_offline.agent_name = 'fqe'
+train_eval_offline.model_params = (((8,),), 2)
+train_eval_offline.batch_size = 16
+train_eval_offline.eval_freq = 50
+"""
+
+
+def test_a_search_needs_no_simulator(tmp_path):
+  configs = tmp_path / 'mine'
+  (configs / 'grids').mkdir(parents=True)
+  (configs / 'my.gin').write_text(PRESET)
+  (configs / 'fqe.gin').write_text(FQE)
+  (configs / 'dcfg_randwalk.py').write_text(RANDWALK)
+  (configs / 'grids' / 'my.json').write_text(json.dumps({'values': {'LR': [1e-3, 1e-1]}}))
+  command = [
+    *(sys.executable, '-m', 'brac.sweep', '--presets=my', '--env_names=Pendulum-v1'),
+    *(f'--root_dir={tmp_path}/learn', f'--data_root_dir={tmp_path}/data', '--data_name=randwalk'),
+    *(f'--config_dir={configs}', '--n_train=1000', '--n_eval_episodes=0', '--first_rung=200'),
+    *('--total_train_steps=300', '--metric=fqe', '--fqe_steps=150', '--n_jobs=2'),
+    '--gin_bindings=train_eval_offline.discount=0.9',
+  ]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert 'value and return' not in done.stdout  # there is no return
+  place = tmp_path / 'learn/Pendulum-v1/randwalk/n1000/my/sweep'
+  values = {}
+  for trial in place.glob('LR*'):
+    step, _ = results.read_progress(str(trial / '0'))
+    estimate = trial / f'0/fqe/Pendulum-v1/randwalk/n1000/fqe/{step}/0'
+    steps, columns = results.read_results(str(estimate / 'results.csv'))
+    assert steps == (50, 100, 150)
+    assert results.read_settings(str(estimate))['train_eval_offline.discount'] == '0.9'
+    assert not (estimate / 'eval').exists()
+    values[trial.name] = step, sum(columns['value']) / 3
+  assert {step for step, _ in values.values()} == {200, 300}
+  with open(place / 'trials_0.csv', encoding='utf-8', newline='') as f:
+    table = list(csv.DictReader(f))
+  for row in table:
+    step, value = values[f'LR_{float(row["LR"]):g}']
+    assert int(row['steps']) == step and float(row['value']) == pytest.approx(value)
+    assert row['return'] == ''
+  assert float(table[0]['at 200']) > float(table[1]['at 200'])
+  runs_there = results.read_runs(str(tmp_path / 'learn'))  # estimates are no runs of the tree
+  assert sorted(run.agent for run in runs_there) == ['my', 'my']
 
 
 def test_a_preset_and_a_grid_of_ones_own(tmp_path):

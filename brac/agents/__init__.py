@@ -14,6 +14,7 @@ AGENTS = {
   'bcq': 'brac.agents.bcq_agent:Agent',
   'brac_primal': 'brac.agents.brac_primal_agent:Agent',
   'brac_dual': 'brac.agents.brac_dual_agent:Agent',
+  'fqe': 'brac.agents.fqe_agent:Agent',
 }
 
 

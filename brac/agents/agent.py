@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import logging
 
 from brac import checkpoints, networks, rng
-from brac.agents.loop import Loop, Loss, Update
+from brac.agents.loop import Info, Loop, Loss, Update
 from brac.data.replay import Dataset
 from brac.data.transitions import Batch
 from brac.errors import check_number, check_whole
@@ -65,6 +65,7 @@ class Agent:
   OPTIMIZERS: tuple[str, ...] = ()
   DECAYS: tuple[str, ...] = ('q', 'p')
   reads_next_actions = False  # whether a loss depends on a2, the data's next action
+  ESTIMATES: tuple[str, ...] = ()  # the names of what `estimate` gives
   CLONE: Optional[Clone] = None  # the clone of the behavior policy that it needs, if any
 
   def __init_subclass__(cls):
@@ -152,6 +153,22 @@ class Agent:
 
   def leaves(self) -> dict[str, dict[str, object]]:
     """What is saved beside `agent`, by the file's name: objects by their keys in it."""
+    return {}
+
+  def validate(self, batch: Batch, draws: Rng) -> Info:
+    """The numbers that tell how well it does on rows that it is not trained on: all its losses."""
+    info = {}
+    for update in self.updates:
+      loss, more = update.loss(batch, draws)
+      info.update({**more, update.name + '_loss': loss})
+    return info
+
+  def estimate(self) -> dict[str, float]:
+    """What it tells at each evaluation besides its policies' returns, by the names `ESTIMATES`."""
+    return {}
+
+  def identity(self) -> dict[str, object]:
+    """What a run of it is besides gin's parameters: it goes on with nothing else."""
     return {}
 
   def remarks(self, total_train_steps: int) -> list[str]:

@@ -73,5 +73,10 @@ class Agent(agent.Agent):
     """`E[-α_e (log π(a|s) + H)]`."""
     return -self.alpha_entropy * self.entropy_gap(batch, draws), {}
 
+  def validate(self, batch: Batch, draws: Rng) -> Info:
+    """Besides the losses `log_likelihood`, `E[log π(a_b|s)]` in nats."""
+    log_pi_b = self.pi(batch.s1).log_prob(batch.a1, ACTION_MARGIN)
+    return {**super().validate(batch, draws), 'log_likelihood': tf.reduce_mean(log_pi_b)}
+
   def leaves(self) -> dict[str, dict[str, object]]:
     return {'agent_behavior': {'policy': self.policy}}

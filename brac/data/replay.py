@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from brac import checkpoints
 from brac.data import stored
-from brac.data.transitions import CUT_OFF, GOES_ON, Batch, Transitions
+from brac.data.transitions import CUT_OFF, GOES_ON, Batch, Transitions, begins
 from brac.errors import UserError
 from brac.rng import Rng
 
@@ -16,17 +16,29 @@ class Dataset(tf.Module):
   """A ring of transitions, saved under the published keys and `_end`.
 
   Consecutive rows are consecutive steps of one episode, until `_end` says otherwise.
+
+  Attributes:
+    first_states: in which the episodes began that it was made with, `[n, S]`; none where the rows
+      do not tell.
   """
 
-  def __init__(self, rows: Transitions, size: Optional[int] = None, idx: Optional[int] = None):
+  def __init__(
+    self,
+    rows: Transitions,
+    size: Optional[int] = None,
+    idx: Optional[int] = None,
+    first_states: Optional[np.ndarray] = None,
+  ):
     """Takes the rows that there is room for.
 
     Args:
       rows: the ring.
       size: how many of them, the first, hold data; all by default.
       idx: how many were ever stored: the next one goes to row `idx % capacity`; `size` by default.
+      first_states: in which the episodes begin, `[n, S]`; by default those of `rows`, in order.
     """
     super().__init__()
+    self.first_states = rows.s1[begins(rows.end)] if first_states is None else first_states
     capacity = len(rows.reward)
     size = capacity if size is None else size
     # The largest first: while TensorFlow takes one up there is a second copy of it.

@@ -24,7 +24,7 @@ The row after is the first of another episode. `end` is UNKNOWN throughout in pu
 
 import os
 import zlib
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 import numpy as np
 import tensorflow as tf
@@ -34,6 +34,9 @@ from brac.errors import UserError
 
 # How its episode goes on after a transition; the first three are the environments' codes.
 GOES_ON, TERMINAL, TIME_LIMIT, CUT_OFF, UNKNOWN = range(5)
+_HOLD_OUT = 1  # the stream of the draw of episodes, which is no other's of the seed
+
+Numbers = Union[slice, np.ndarray]  # of rows
 
 
 class Batch(NamedTuple):
@@ -85,6 +88,13 @@ def returns_of(end: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndar
   return returns, np.diff(lasts, prepend=-1), end[lasts]
 
 
+def begins(end: np.ndarray) -> np.ndarray:
+  """Whether an episode begins in a row, `[N]`; nowhere where the dataset does not tell."""
+  if (end == UNKNOWN).any():
+    return np.zeros(len(end), bool)
+  return np.concatenate([[True], end[:-1] != GOES_ON])[: len(end)]
+
+
 def fingerprint(rows: Transitions) -> str:
   """A checksum of the content of transitions."""
   checksum = 0
@@ -101,8 +111,20 @@ def shuffled_blocks(n: int, block: int, seed: int) -> np.ndarray:
 
 
 def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transitions:
-  """`n` of the rows of the dataset at `path`: the first, or with `block` > 0 of a drawn order."""
-  size = len(rows.reward)
+  """`n` of the rows of the dataset at `path`: those with the numbers that `used` gives."""
+  return take(rows, used(len(rows.reward), n, block, seed, path))
+
+
+def take(rows: Transitions, numbers: Numbers) -> Transitions:
+  """The rows of some numbers, in their order."""
+  return Transitions(*(values[numbers] for values in rows))
+
+
+def used(size: int, n: int, block: int, seed: int, path: str) -> Numbers:
+  """The numbers of `n` of the `size` rows of a dataset that a training takes.
+
+  They are the first, or with `block` > 0 those of blocks in a drawn order.
+  """
   if n > size:
     logging.warning('n_train is %d, %s has %d transitions: all of them are used', n, path, size)
     n = size
@@ -115,8 +137,7 @@ def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transi
         path,
         size,
       )
-    order = shuffled_blocks(size, block, seed)[:n]
-    return Transitions(*(values[order] for values in rows))
+    return shuffled_blocks(size, block, seed)[:n]
   if n < size:
     logging.warning(
       'n_train takes the first %d of %d transitions as they were stored, which in a mixture are of '
@@ -124,7 +145,52 @@ def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transi
       n,
       size,
     )
-  return Transitions(*(values[:n] for values in rows))
+  return slice(n)
+
+
+def hold_out(
+  end: np.ndarray, numbers: Numbers, fraction: float, seed: int, path: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Parts rows into those to train on and those of whole episodes that are held out.
+
+  Episodes are drawn until they have at least `fraction` of the rows. All of an episode goes to one
+  side, wherever blocks in a drawn order put its rows.
+
+  Args:
+    end: of all rows of the dataset, as they were stored.
+    numbers: of the rows that are parted.
+    fraction: above 0.
+    seed: of the draw.
+    path: names the dataset.
+
+  Returns:
+    The numbers of both, each in the order of `numbers`.
+
+  Raises:
+    UserError: the dataset does not tell its episodes, or all of them would be held out.
+  """
+  parameter = f'train_eval_offline.validation_fraction is {fraction:g}'
+  if (end == UNKNOWN).any():
+    raise UserError(
+      f'{parameter}, and dataset {path} does not tell its episodes, whole ones of which would be '
+      'held out: it has no data/_end; 0 trains on all of it'
+    )
+  numbers = np.arange(len(end))[numbers]
+  episodes, steps = np.unique(episodes_of(end)[numbers], return_counts=True)
+  order = np.random.default_rng([seed, _HOLD_OUT]).permutation(len(episodes))
+  n = 1 + int(np.searchsorted(np.cumsum(steps[order]), fraction * len(numbers)))
+  if n >= len(episodes):
+    raise UserError(
+      f'{parameter}, which leaves none of the {len(episodes)} episodes of {path} to train on'
+    )
+  held = np.isin(episodes_of(end)[numbers], episodes[order[:n]])
+  return numbers[~held], numbers[held]
+
+
+def episodes_of(end: np.ndarray) -> np.ndarray:
+  """The number of its episode, from 0, for each row `[N]` as they were stored."""
+  ended = end != GOES_ON
+  return np.cumsum(ended) - ended
 
 
 # What may be done about actions outside of the environment's box.

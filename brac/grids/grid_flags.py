@@ -18,8 +18,8 @@ PRESETS = (
 )
 
 
-def define() -> None:
-  """Defines the flags."""
+def define(least_episodes: int = 1) -> None:
+  """Defines the flags, with the least number of episodes that an evaluation may have."""
   flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'learn'), 'Where runs are kept.')
   flags.DEFINE_string(
     'data_root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.'
@@ -32,7 +32,11 @@ def define() -> None:
     'n_train', 1000000, 'How many transitions are collected, and used.', lower_bound=1
   )
   flags.DEFINE_integer(
-    'n_eval_episodes', 20, 'Episodes of an evaluation.', lower_bound=1, upper_bound=10**6
+    'n_eval_episodes',
+    20,
+    'Episodes of an evaluation.',
+    lower_bound=least_episodes,
+    upper_bound=10**6,
   )
   flags.DEFINE_multi_string(
     'gin_bindings', [], 'Given to every training after its preset; may be given several times.'

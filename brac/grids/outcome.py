@@ -7,6 +7,7 @@ import textwrap
 from brac import files
 from brac.grids.curves import BLUE, GREEN, PURPLE, VERMILION, plain
 from brac.grids.search import Search, Standing
+from brac.grids.space import read_curve
 from brac.grids.tables import markdown, shown, text, write_csv
 
 SIGN = 'as brac.sweep found them'  # by which a file is known to be a search's
@@ -14,7 +15,8 @@ SIGN = 'as brac.sweep found them'  # by which a file is known to be a search's
 
 def header(search: Search) -> list[str]:
   values = [f'at {step}' for step in search.schedule.rungs()]
-  return [*search.space.values, 'steps', 'return', *values, 'status']
+  also = [] if search.metric.name == 'return' else ['return']
+  return [*search.space.values, 'steps', search.metric.name, *values, *also, 'status']
 
 
 def rows(search: Search) -> list[list]:
@@ -23,7 +25,10 @@ def rows(search: Search) -> list[list]:
   for standing in _tried(search):
     values, curve = standing.point.values, standing.curve
     steps = curve.steps[-1] if curve.steps else 0
-    numbers = [curve.mean(search.schedule.last), *standing.values]
+    numbers = [curve.mean(search.metric.last), *standing.values]
+    if search.metric.name != 'return':  # where the trials were simulated as well
+      curve = read_curve(search.run_folder(standing.point), search.space.policy)
+      numbers.append(curve.mean(search.metric.averaged))
     numbers = ['' if math.isnan(x) else x for x in numbers]
     found.append([*values.values(), steps, *numbers, _status(search, standing)])
   return found
@@ -31,7 +36,7 @@ def rows(search: Search) -> list[list]:
 
 def _tried(search: Search) -> list[Standing]:
   standings = [s for s in search.standings() if s.curve.steps or s.point.name in search.faults]
-  last = search.schedule.last
+  last = search.metric.last
 
   def order(standing: Standing):
     value = standing.curve.mean(last)
@@ -65,7 +70,7 @@ def protocol(search: Search) -> str:
   *rungs, total = schedule.rungs()
   at = f' Compared at step {", ".join(map(str, rungs))}, where one in {schedule.reduction} goes on;'
   return (
-    f'Seed {search.seed}. A return is the mean of the last {schedule.last} evaluations of {policy}.'
+    f'Seed {search.seed}. {search.metric.describe(policy)}'
     f'{at if rungs else ""} a whole trial has {total} steps.'
   )
 
@@ -83,7 +88,9 @@ def write_tables(search: Search) -> str:
 
 
 def draw(search: Search, path: str) -> None:
-  """The returns over the first macro, a line for each value of the others, a panel for each rung.
+  """What trials are worth over the first macro, a line for each value of the others.
+
+  There is a panel for each rung.
 
   Filled points went on from there or are whole trials; open ones were stopped.
   """
@@ -121,10 +128,7 @@ def draw(search: Search, path: str) -> None:
     ax.set_xlabel(x_name, fontsize=9)
     ax.grid(alpha=0.25)
     ax.tick_params(labelsize=8)
-  axes[0].set_ylabel(
-    f'return of {search.judged_by()},\nmean of the last {search.schedule.last} evaluations',
-    fontsize=9,
-  )
+  axes[0].set_ylabel(f'{search.metric.name} of {search.judged_by()}', fontsize=9)
   figure.suptitle(plain(f'{search.name}; open points were stopped there'), fontsize=10)
   labels = [plain(label) for label in handles]
   place = 'outside lower center'

@@ -11,6 +11,7 @@ pruner stopped, which knows only those before it, goes on when it turns out to b
 
 import contextlib
 import fcntl
+import functools
 import math
 import os
 import time
@@ -22,7 +23,9 @@ from absl import logging
 from brac import files, results
 from brac.errors import InUse, UserError
 from brac.grids.jobs import Backend, Job, Started, is_in_use, stop_all, try_lock
-from brac.grids.space import Curve, Point, Space, read_curve
+from brac.grids.metrics import Metric
+from brac.grids.space import Curve, Point, Space
+from brac.grids.tables import shown
 
 JOURNAL = 'study.journal'
 _LOOK = 10  # of so many polls, at one it is looked for what others have left or found out
@@ -47,14 +50,12 @@ class Schedule(NamedTuple):
     first_rung: the step at which trials are compared first; the next rung is `reduction` times as
       far, and so on.
     reduction: η: at a rung one of so many goes on.
-    last: how many of the last evaluations up to a step are averaged.
     max_trials: how many points are tried at most.
   """
 
   total_train_steps: int
   first_rung: int
   reduction: int
-  last: int
   max_trials: int
 
   def rungs(self) -> list[int]:
@@ -95,6 +96,7 @@ class Search:
     name: for people.
     space: what is tried.
     schedule: how trials are compared.
+    metric: by what.
     folder: where the study is, and below it the runs, at {point}/{seed}.
     seed: of the runs.
     faults: why trials of this process failed, by the points' names.
@@ -109,9 +111,10 @@ class Search:
     folder: str,
     seed: int,
     job_of: Callable[[Point, int], Job],
+    metric: Metric,
   ):
     """Opens a study, or makes one; `job_of` says how a point is trained to a number of steps."""
-    self.name, self.space, self.schedule = name, space, schedule
+    self.name, self.space, self.schedule, self.metric = name, space, schedule, metric
     self.folder, self.seed, self.job_of = folder, seed, job_of
     self.faults: dict[str, str] = {}
     self.others_run = False
@@ -132,10 +135,14 @@ class Search:
     """How far all points have come, as their folders tell it now."""
     found = []
     for point in self._points:
-      curve = read_curve(self.run_folder(point), self.space.policy)
-      values = [curve.mean(self.schedule.last, step) for step in self._rungs]
+      curve = self.curve(point)
+      values = [curve.mean(self.metric.last, step) for step in self._rungs]
       found.append(Standing(point, curve, values))
     return found
+
+  def curve(self, point: Point) -> Curve:
+    """What the run of a point was worth at its steps, as its folder tells it now."""
+    return self.metric.curve(self.run_folder(point), self.space.policy)
 
   def best(self, standings: Optional[list[Standing]] = None) -> Optional[Standing]:
     """The best of those that have come farthest; None where none has come to the first rung."""
@@ -224,9 +231,10 @@ class Search:
   def _create(self, path: str, lock):
     library, schedule = optuna(), self.schedule
     backend = library.storages.journal.JournalFileBackend(path, lock_obj=lock)
-    tried = (
-      f'{", ".join(self.space.values)} by the last {schedule.last} of {self.space.policy or "it"}'
-    )
+    judged = f'the last {self.metric.last} of {self.space.policy or "it"}'
+    tried = f'{", ".join(self.space.values)} by {judged}'
+    if self.metric.name != 'return':
+      tried += f', {self.metric.name}'
     n_coarse = sum(point.is_coarse for point in self._points)
     return library.create_study(
       storage=library.storages.JournalStorage(backend),
@@ -304,16 +312,24 @@ class Trial:
     self.search, self.point, self._claim = search, point, claim
     self.started: Optional[Started] = None
     self._asked, self._n_reported, self._pruned = search.ask(point), 0, False
+    self._goal = search.schedule.total_train_steps
+    self._following: Optional[Job] = None
     self._report()  # of what it did before it was decided that it goes on
 
   def start(self, backend: Backend) -> None:
-    total = self.search.schedule.total_train_steps
-    self.started = backend.start(self.search.job_of(self.point, total))
+    search = self.search
+    (level,) = (s.level for s in search.standings() if s.point == self.point)
+    self._goal = search.metric.goal(search.schedule.rungs(), level)
+    folder, train = search.run_folder(self.point), functools.partial(search.job_of, self.point)
+    self._backend, self._jobs = backend, search.metric.jobs(folder, train, self._goal)
+    self.started = backend.start(next(self._jobs))
 
   def advance(self) -> bool:
     """Reports what is new, and stops the program where the pruner says so; whether it is over."""
     over = self.started.poll() is not None
     pruned = self._report()
+    if self.started.poll() == 0 and not self._pruned and self._goes_on():
+      return False
     if over:
       self.end()
     elif pruned and not self._pruned:
@@ -321,14 +337,24 @@ class Trial:
       self.started.stop()
     return over
 
+  def _goes_on(self) -> bool:
+    """Whether a program is to follow on one that is over; it is started once there is room."""
+    self._following = self._following or next(self._jobs, None)
+    if not self._following:
+      return False
+    if self._backend.has_room():
+      self.started, self._following = self._backend.start(self._following), None
+    return True
+
   def end(self, interrupted: bool = False) -> None:
     """Tells the study what has become of it, and lets others have the point."""
-    schedule = self.search.schedule
-    value = self._curve().mean(schedule.last, schedule.total_train_steps)
+    curve, last = self.search.curve(self.point), self.search.metric.last
+    value = curve.mean(last, self.search.schedule.total_train_steps)
+    is_there = not math.isnan(curve.mean(last, self._goal))
     status = self.started and self.started.poll()
     if not math.isnan(value):
       self.search.tell(self._asked, 'COMPLETE', value)
-    elif self._pruned or self._n_reported and not self.started:
+    elif is_there or self._pruned or self._n_reported and not self.started:
       self.search.tell(self._asked, 'PRUNED')
     elif interrupted or not self.started or status == InUse.exit_status:
       self.search.tell(self._asked, 'FAIL')
@@ -338,14 +364,11 @@ class Trial:
       self.search.tell(self._asked, 'FAIL', fault=fault)
     self._claim.close()
 
-  def _curve(self) -> Curve:
-    return read_curve(self.search.run_folder(self.point), self.search.space.policy)
-
   def _report(self) -> bool:
     """Reports the evaluations that are new; whether the pruner stops the trial at one of them."""
-    curve, pruned = self._curve(), False
+    curve, pruned = self.search.curve(self.point), False
     for step in curve.steps[self._n_reported :]:
-      self._asked.report(curve.mean(self.search.schedule.last, step), step)
+      self._asked.report(curve.mean(self.search.metric.last, step), step)
       pruned |= step < self.search.schedule.total_train_steps and self._asked.should_prune()
     self._n_reported = len(curve.steps)
     return pruned
@@ -388,7 +411,7 @@ def say_end(trial: Trial) -> None:
   """Says on the terminal where a trial ended, and why."""
   search = trial.search
   name, fault = trial.point.name, search.faults.get(trial.point.name)
-  curve = read_curve(search.run_folder(trial.point), search.space.policy)
+  curve, metric = search.curve(trial.point), search.metric
   at = f'step {curve.steps[-1]}' if curve.steps else 'no evaluation'
-  return_ = f', return {curve.mean(search.schedule.last):.0f}' if curve.steps else ''
-  print(f'{search.name} {name}: {at}{return_}{": failed: " + fault if fault else ""}', flush=True)
+  worth = f', {metric.name} {shown(curve.mean(metric.last))}' if curve.steps else ''
+  print(f'{search.name} {name}: {at}{worth}{": failed: " + fault if fault else ""}', flush=True)

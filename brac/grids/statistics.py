@@ -58,3 +58,27 @@ def iqm_interval(
 def score(value: float, data: float) -> float:
   """A return in units of the data's: 1 is as good as the data, also where returns are negative."""
   return 1 + (value - data) / abs(data)
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+  """Spearman's rank correlation: that of the ranks, of which equal numbers share the mean.
+
+  NaN where all numbers of one side are equal.
+  """
+  a, b = (ranks - ranks.mean() for ranks in map(_ranks, (x, y)))
+  size = np.sqrt((a @ a) * (b @ b))
+  return float(a @ b / size) if size else math.nan
+
+
+def _ranks(x: Sequence[float]) -> np.ndarray:
+  _, which, counts = np.unique(x, return_inverse=True, return_counts=True)
+  return (np.cumsum(counts) - (counts - 1) / 2)[which]
+
+
+def regret_at_1(estimates: Sequence[float], returns: Sequence[float]) -> float:
+  """How much less than the best return the one has whose estimate is the largest.
+
+  Of several with that estimate, the one with the least return.
+  """
+  top = max(estimates)
+  return max(returns) - min(y for x, y in zip(estimates, returns) if x == top)

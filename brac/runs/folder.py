@@ -1,10 +1,14 @@
 """A run's folder: the one place that knows how a run begins, goes on, is saved and ends."""
 
 import os
+import zlib
 from typing import Optional, Sequence
 
-from brac import checkpoints, files, results
+import gin
+
+from brac import checkpoints, files, operative, results
 from brac.errors import UserError
+from brac.runs import session
 from brac.runs.lock import Lock
 from brac.runs.record import Record
 from brac.runs.settings import Settings
@@ -116,8 +120,24 @@ class RunFolder:
     """
     record = Record(self.path, policy_names, step)
     self._settings.write(self.path)
+    session.begin(self.path, *self._described(), gin.operative_config_str())
     self.write_progress(step)
     return record
+
+  def _described(self) -> tuple[str, dict[str, object]]:
+    """The run's name, and what tells it from others: with what the user may have tuned."""
+    flags, about = self._settings.flags, self._about
+    values = {k.removesuffix('_name'): flags[k] for k in ('agent_name', 'env_name') if k in flags}
+    name = '/'.join(os.path.abspath(self.path).split(os.sep)[-3:])
+    if about:
+      place = about.env_name, about.data_name, f'n{about.n_train}', about.agent, about.sub_dir
+      name = '/'.join([*place, str(about.seed)])
+      values.update(preset=about.agent, data=about.data_name, n_train=about.n_train)
+    if 'seed' in flags:
+      values['seed'] = flags['seed']
+    simple = {k: v for k, v in operative.macros().items() if isinstance(v, (bool, int, float, str))}
+    # TensorBoard makes one row of runs of one name, as there are in two trees.
+    return f'{name} {zlib.crc32(os.path.abspath(self.path).encode()):08x}', {**values, **simple}
 
   def evaluated(self, step: int) -> bool:
     """Whether the record has the evaluation at a step."""
@@ -129,6 +149,11 @@ class RunFolder:
   def save(self, name: str, keep: bool = False, **objects) -> None:
     """Saves objects with the settings of the run; see `checkpoints.save`."""
     checkpoints.save(self.at(name), keep, **objects, settings=self._settings.variable)
+
+  def end(self, step: int) -> None:
+    """Writes down that the run is at its end, saved and evaluated."""
+    self.write_progress(step)
+    session.end(self.path)
 
   def write_finished(self, step: int) -> None:
     """The same for a run that has nothing left to do; what tells so already keeps its command."""

@@ -4,6 +4,7 @@ import functools
 import glob
 import math
 import os
+import types
 from typing import Callable, Mapping, Sequence
 
 import numpy as np
@@ -63,7 +64,7 @@ class Record:
       columns = [returns.get(name, [math.nan] * len(steps)) for name in self._names]
       self.results = [list(row) for row in zip(steps, *columns) if row[0] <= step]
     self._write_results()
-    for part in ('train', *(_eval(name) for name in self._names)):
+    for part in ('train', 'validation', 'estimate', *(_eval(name) for name in self._names)):
       _cut_events(os.path.join(self.folder, part), step)
 
   def _write_results(self) -> None:
@@ -78,19 +79,30 @@ class Record:
     return self._writers[part]
 
   @_writes
-  def summary(self, step: int, info: Mapping[str, float]) -> None:
-    """Writes the numbers of a training step under their tags."""
-    with self._writer('train').as_default(step):
+  def summary(self, step: int, info: Mapping[str, float], part: str = 'train') -> None:
+    """Writes the numbers of a training step under their tags, in a part of the folder."""
+    with self._writer(part).as_default(step):
       for tag, value in info.items():
         tf.summary.scalar(tag, value)
 
   @_writes
-  def evaluation(self, step: int, returns: Mapping[str, np.ndarray]) -> None:
-    """Writes the mean returns of an evaluation; a policy that is not in it gets an empty cell."""
+  def evaluation(
+    self,
+    step: int,
+    returns: Mapping[str, np.ndarray],
+    estimates: Mapping[str, float] = types.MappingProxyType({}),
+  ) -> None:
+    """Writes the mean returns of an evaluation, and what was estimated besides.
+
+    A policy that is not in it gets an empty cell.
+    """
     means = {name: float(np.mean(values)) for name, values in returns.items()}
     for name, mean in means.items():
       with self._writer(_eval(name)).as_default(step):
         tf.summary.scalar('episode_mean', mean)
+    if estimates:
+      self.summary(step, estimates, 'estimate')
+    means.update(estimates)
     # What is not finite is no return of a policy, but the environment's fault.
     row = [means.get(name, math.nan) for name in self._names]
     self.results.append([step, *(x if math.isfinite(x) else math.nan for x in row)])

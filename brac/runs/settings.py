@@ -4,6 +4,7 @@ import ast
 import enum
 import functools
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ from absl import logging
 import brac
 from brac import checkpoints, files, results
 from brac.errors import UserError
-from brac.hyperparameters import plain
+from brac.hyperparameters import plain, same
 
 
 class Rule(enum.Enum):
@@ -39,12 +40,13 @@ RULES = (
   # The environment variables that change last bits, as `$NAME`.
   (r'\$\w+', Rule.WARNED),
   # Flags, and what they stand for: `--evaluated` is the names of the policies that are evaluated,
+  # `--frozen_policy` the checksum of one that an agent is about, which may have moved since,
   # `--data` the fingerprint of the dataset, `--policies` those of the policies that a dataset is
   # collected with, whose paths `--data_config` is without.
   (r'--evaluated', Rule.WARNED),
-  (r'--(seed|agent_name|env_name|data_config|n_samples|n_envs)', Rule.REFUSED),
+  (r'--(seed|agent_name|env_name|frozen_policy|data_config|n_samples|n_envs)', Rule.REFUSED),
   # Gin's parameters. A run keeps the clone that it was begun with, wherever that is now.
-  (r'.*\.behavior_ckpt_file', Rule.FREE),
+  (r'.*\.behavior_ckpt_file|fqe_agent\.Agent\.checkpoint', Rule.FREE),
   (rf'.*\.({"|".join(results.NO_NUMBER_DEPENDS_ON)})', Rule.FREE),
   (r'.*', Rule.ASKED),
 )
@@ -68,10 +70,15 @@ class Changes(NamedTuple):
 
 
 class Settings:
-  """What a run is, as things are now."""
+  """What a run is, as things are now.
+
+  Attributes:
+    flags: what it was made with.
+  """
 
   def __init__(self, **flags):
     """Takes the flags that matter, and what they stand for."""
+    self.flags = flags
     self._flags = {f'--{name}': repr(value) for name, value in flags.items()}
     self._history: list[str] = []
     self._variable = tf.Variable('')
@@ -112,8 +119,8 @@ class Settings:
         continue
       if was is None and not _is_gins(name):
         continue  # it was saved by a version that did not keep it
-      if was is None and then.get('version') != now['version'] and not _is_bound(name):
-        continue  # this version has one parameter more, which nobody sets
+      if was is None and then.get('version') != now['version'] and not _is_set(name):
+        continue  # this version has one parameter more, which stands at its default
       change = f'{name} was {was or "not there"}, is {is_now or "not there"}'
       getattr(found, rule.name.lower()).append(change)
     return found
@@ -193,12 +200,15 @@ def _is_gins(name: str) -> bool:
   return '.' in name and not name.startswith(('--', '$'))
 
 
-def _is_bound(name: str) -> bool:
+def _is_set(name: str) -> bool:
+  """Whether gin binds a parameter to another value than its default."""
   try:
-    gin.query_parameter(name)
-    return True
+    value = gin.query_parameter(name)
   except ValueError:
     return False
+  selector, _, parameter = name.rpartition('.')
+  configurable = gin.config._REGISTRY.get_match(selector)
+  return not same(value, inspect.signature(configurable.wrapped).parameters[parameter].default)
 
 
 def _plain(text: Optional[str]) -> object:

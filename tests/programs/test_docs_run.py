@@ -30,7 +30,7 @@ _SMALL = {
   'run_paper': ['--total_train_steps=2', '--n_eval_episodes=1', '--n_train=1200', '--seeds=0'],
   'sweep': [
     *('--total_train_steps=2', '--first_rung=1', '--n_eval_episodes=1', '--n_train=1200'),
-    *('--max_trials=1', '--clone_steps=1', '--tuned_dir=tuned'),
+    *('--max_trials=1', '--clone_steps=1', '--tuned_dir=tuned', '--fqe_steps=2'),
     '--gin_bindings=train_eval_offline.eval_freq=1',
   ],
 }
@@ -52,6 +52,7 @@ _DATA = {
   'docs/add_an_agent.md': ['HalfCheetah-v2/example'],
   'docs/clusters.md': ['Hopper-v2/eps1', 'Walker2d-v2/eps1'],
   'docs/many_runs.md': ['HalfCheetah-v2/eps1', 'Walker2d-v2/eps1'],
+  'docs/selection.md': ['Walker2d-v2/eps1'],
   'docs/tuning.md': ['Walker2d-v2/eps1'],
   'docs/your_data.md': ['HalfCheetah-v2/eps1', 'Hopper-v2/eps1'],
 }

@@ -1,0 +1,85 @@
+"""The policy of a checkpoint, as it acts there: a policy alone, or one of an agent's that we saved.
+
+What an agent's policy needs besides its networks (their sizes, BCQ's Φ and number of samples)
+stands in the settings that a run keeps in its save.
+"""
+
+import ast
+import inspect
+from typing import Optional
+
+import tensorflow as tf
+
+from brac import agents, checkpoints, policy_loader, runs
+from brac.agents.agent import Agent
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
+from brac.errors import UserError
+from brac.networks import Box
+from brac.policies import ActorPolicy, Policy
+
+_EXPERIMENTS = ('train_eval_offline', 'train_eval_online')  # which have the agents' parameters too
+_GIVEN = ('observation_spec', 'action_spec', 'data', 'seed')  # that are not theirs
+
+
+def load(path: str, name: Optional[str], observation_spec, action_spec) -> Policy:
+  """The policy of a checkpoint.
+
+  Args:
+    path: a clone or another policy, as `agent_behavior` and `agent_partial_target`, whose mode is
+      taken; or the `agent` of a run.
+    name: which of an agent's policies, `main` or `max_q`; None: the one that it is judged by.
+    observation_spec: states `[S]`.
+    action_spec: actions `[A]`, bounded.
+
+  Raises:
+    UserError: there is none, it has no such policy, or is of other states and actions.
+  """
+  path = policy_loader.expanded(path)
+  specs = observation_spec, action_spec
+  kept = runs.kept_settings(path)
+  if '--agent_name' in kept:
+    found = _of_agent(path, kept, specs)
+    found, judged_by = found.policies(), found.judged_by
+  elif 'agent/_b_net/_encoder_layers/0/kernel' in checkpoints.Reader(path, 'policy').shapes:
+    raise UserError(f'policy {path} is of bcq, and does not tell the settings that it acts by')
+  else:
+    n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
+    actor = policy_loader.load_actor(path, n_states, box, 'policy')
+    found, judged_by = {'main': ActorPolicy(*specs, actor, mode=True)}, 'main'
+  if name is not None and name not in found:
+    raise UserError(f'policy {path} has no {name!r}; there is {", ".join(map(repr, found))}')
+  return found[name or judged_by]
+
+
+def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:
+  """The agent of a save, made with the parameters that it was made with there."""
+  made = agents.load(ast.literal_eval(kept['--agent_name']), f'the agent of {path}')
+  common = inspect.signature(Agent.__init__).parameters.keys() - {'self', *_GIVEN}
+  own = inspect.signature(made).parameters.keys()
+  parameters = {}
+  for setting, text in kept.items():
+    selector, _, parameter = setting.rpartition('.')
+    if (selector == made.name and parameter in own) or (
+      selector in _EXPERIMENTS and parameter in common
+    ):
+      try:
+        parameters[parameter] = ast.literal_eval(text)
+      except (ValueError, SyntaxError) as error:
+        raise UserError(f'policy {path}: its {setting} = {text} is no plain value') from error
+  if made.CLONE:
+    parameters[made.CLONE.parameter] = path  # which has it
+  widths = (int(spec.shape[0]) for spec in specs)
+  nothing = Dataset(Transitions.zeros(1, *widths))
+  agent = made(observation_spec=specs[0], action_spec=specs[1], data=nothing, **parameters)
+  checkpoints.restore(path, 'policy', policy=agent.policy, agent=agent.saved)
+  return agent
+
+
+def networks_of(policy: Policy) -> tf.Module:
+  """What a policy acts by, to be saved: an actor as itself, several networks in a list."""
+  if len(policy.networks) == 1:
+    return policy.networks[0]
+  several = tf.Module()
+  several.networks = list(policy.networks)
+  return several

@@ -1,0 +1,115 @@
+"""What the trials of a search are compared by: their returns, or what fitted Q evaluation tells."""
+
+import abc
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+from brac import results
+from brac.errors import UserError
+from brac.grids.jobs import Job
+from brac.grids.space import Curve, read_curve
+from brac.grids.statistics import final
+
+
+class Metric(abc.ABC):
+  """What a trial is worth as its folder tells it, and the programs that find that out.
+
+  Attributes:
+    name: of the column in tables.
+    averaged: how many of the last evaluations, of a trial or of its estimate, are averaged.
+    last: how many of the numbers of `curve` are.
+  """
+
+  name: str
+  averaged: int
+  last: int
+
+  @abc.abstractmethod
+  def curve(self, folder: str, policy: str) -> Curve:
+    """What the run in a folder was worth at its steps; `policy`: see `read_curve`."""
+
+  @abc.abstractmethod
+  def goal(self, rungs: Sequence[int], level: int) -> int:
+    """The step that a trial which has come to so many rungs is taken to in one go."""
+
+  @abc.abstractmethod
+  def jobs(self, folder: str, train: Callable[[int], Job], goal: int) -> Iterator[Job]:
+    """The programs, one after the other, that take the run in a folder there; `train` trains it."""
+
+  @abc.abstractmethod
+  def describe(self, policy: str) -> str:
+    """A sentence on what it is, for a policy."""
+
+
+class Returns(Metric):
+  """The mean return of the last evaluations; the pruner stops a trial while it runs."""
+
+  name = 'return'
+
+  def __init__(self, averaged: int):
+    self.averaged = self.last = averaged
+
+  def curve(self, folder: str, policy: str) -> Curve:
+    return read_curve(folder, policy)
+
+  def goal(self, rungs: Sequence[int], level: int) -> int:
+    return rungs[-1]
+
+  def jobs(self, folder: str, train: Callable[[int], Job], goal: int) -> Iterator[Job]:
+    yield train(goal)
+
+  def describe(self, policy: str) -> str:
+    return f'A return is the mean of the last {self.averaged} evaluations of {policy}.'
+
+
+class Values(Metric):
+  """The value that fqe estimates of a trial's policy as it was saved last, for which nothing acts.
+
+  The estimate is a run of its own in the trial's folder, for each step at which there is one:
+  fqe/{ENV}/{DATA_NAME}/n{N_TRAIN}/fqe/{STEP}/{SEED}. So a trial is trained to its next rung alone.
+  """
+
+  name = 'value'
+  last = 1  # of estimates at several steps
+
+  def __init__(self, averaged: int, fqe_steps: int, evaluate: Callable[[str, int], Job]):
+    """Takes how an estimate is made.
+
+    Args:
+      averaged: how many of its last evaluations an estimate is the mean of.
+      fqe_steps: the training steps of one.
+      evaluate: the program that makes that of the run in a folder, which stands at a step.
+    """
+    self.averaged, self._fqe_steps, self._evaluate = averaged, fqe_steps, evaluate
+
+  def curve(self, folder: str, policy: str) -> Curve:
+    values = {}
+    for run in results.read_runs(root_of(folder)):
+      if run.status == 'finished' and run.step >= self._fqe_steps and run.sub_dir.isdecimal():
+        values[int(run.sub_dir)] = final(run, self.name, self.averaged)
+    steps = sorted(step for step, value in values.items() if not math.isnan(value))
+    return Curve(tuple(steps), tuple(values[step] for step in steps))
+
+  def goal(self, rungs: Sequence[int], level: int) -> int:
+    return rungs[min(level, len(rungs) - 1)]
+
+  def jobs(self, folder: str, train: Callable[[int], Job], goal: int) -> Iterator[Job]:
+    if not results.is_finished(folder, goal):
+      yield train(goal)
+    try:
+      step, _ = results.read_progress(folder) or (0, 0)
+    except ValueError as error:
+      raise UserError(f'{folder}: {error}') from error
+    yield self._evaluate(folder, step)
+
+  def describe(self, policy: str) -> str:
+    return (
+      f'A value is what fitted Q evaluation of {policy} tells of the data, trained for '
+      f'{self._fqe_steps} steps: the mean of its last {self.averaged} evaluations.'
+    )
+
+
+def root_of(folder: str) -> str:
+  """Where the fitted Q evaluations of the run in a folder are."""
+  return os.path.join(folder, 'fqe')
