@@ -26,9 +26,10 @@ import tensorflow as tf
 
 from brac import checkpoints, policies
 from brac.errors import UserError, blaming
-from brac.networks import Actor, Box
+from brac.networks import Actor, Box, Critic
 from brac.rng import INIT, Rng
 
+_FIRST_CRITIC = 'agent/_q_nets/0/0'  # the key of the critic that max_q takes
 KEPT_CLONE = 'agent/_b_net'  # the key of the clone in a save of an agent that has one
 PTYPES = ('randwalk', 'randinit', 'load', 'python')
 WRAPPERS = {
@@ -82,6 +83,47 @@ def load_actor(
     setattr(holder, child, held)
   checkpoints.restore(path, what, **{name: holder})
   return actor
+
+
+def load_evaluated(path: str, how: str, observation_spec, action_spec) -> policies.Policy:
+  """A policy of a checkpoint as evaluations name it.
+
+  Args:
+    path: of a save of an agent, or of a clone of the behavior policy.
+    how: `main`, the mode of its actor; `sample`, of it; or `max_q`, of 10 samples the one with the
+      largest first Q, of a save that has critics.
+    observation_spec: states `[S]`.
+    action_spec: actions `[A]`, bounded.
+
+  Raises:
+    UserError: see `load_actor`; or `max_q` is asked for and there are no critics that fit.
+  """
+  specs = observation_spec, action_spec
+  n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
+  actor = load_actor(path, n_states, box, 'policy')
+  if how != 'max_q':
+    return policies.ActorPolicy(*specs, actor, mode=how == 'main')
+  critic = load_first_critic(path, n_states, box)
+  if not critic:
+    raise UserError(f'policy {path} has no max_q: it holds no critics')
+  return policies.MaxQPolicy(*specs, actor, critic)
+
+
+def load_first_critic(path: str, n_states: int, box: Box) -> Optional[Critic]:
+  """The critic that `max_q` takes, of a save of an agent; None where it holds none.
+
+  Raises:
+    UserError: there is no save, or its critic is not for such states and actions.
+  """
+  path = expanded(path)
+  layers = checkpoints.Reader(path, 'policy').layers(f'{_FIRST_CRITIC}/_layers')
+  if not layers:
+    return None
+  critic = Critic(n_states, box.n_actions, [n_out for _, n_out in layers[:-1]], Rng(0, INIT))
+  holder = tf.Module()
+  holder._q_nets = [[critic]]
+  checkpoints.restore(path, 'policy', agent=holder)
+  return critic
 
 
 def load_clone(path: str, n_states: int, box: Box) -> Actor:

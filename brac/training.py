@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from typing import Callable, Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
@@ -59,6 +59,7 @@ def train(
   clock: runs.Clock,
   save: Callable[[int], None],
   evaluated: Callable[[int, list[float]], None] = lambda step, returns: None,
+  film: Optional[Callable[[int], dict[str, bytes]]] = None,
 ) -> None:
   """Trains an agent up to `schedule.total_train_steps`.
 
@@ -74,6 +75,7 @@ def train(
     clock: what counts how the time divides.
     save: saves the run at a step: when it is due, when it is late, and before a signal ends it.
     evaluated: is told of each evaluation, with the mean returns of `main` so far.
+    film: gives the films of the last evaluation, by policy, where there are to be any.
 
   Raises:
     UserError: a number of the training is NaN or infinite.
@@ -132,6 +134,9 @@ def train(
         # Told before it is written down: what is written is not evaluated again after a kill.
         evaluated(step, [*record.mean_returns('main'), float(np.mean(returns.get('main', np.nan)))])
         record.evaluation(step, returns)
+        if film and step >= total:
+          with clock('filming'):
+            record.films(step, film(step))
         means = (f'{name} {x.mean():.1f} ± {x.std():.1f}' for name, x in returns.items())
         progress.say(f'step {step}: return {", ".join(means) or "unknown"}')
     if runs.stop_requested() and (step < total or owes_evaluation):
