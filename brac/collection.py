@@ -163,7 +163,7 @@ def collect(
 def _without_path(part: data_config.Part) -> data_config.Part:
   """A part of a data config as it stays where a tree is moved; the policies have fingerprints."""
   ptype, path, *rest = part.policy_cfg
-  return part._replace(policy_cfg=[ptype, '' if ptype == 'load' else path, *rest])
+  return part._replace(policy_cfg=[ptype, '' if ptype in ('load', 'onnx') else path, *rest])
 
 
 def _fingerprint(policy: Policy) -> str:

@@ -17,7 +17,7 @@ from brac.rng import Rng
 
 # In half-widths of the box, at whose edge the density of a tanh-normal has no finite value.
 ACTION_MARGIN = 1e-3
-_LOG_STD_MIN, _LOG_STD_MAX = -5.0, 0.0
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Actor(tf.Module):
     mean, u = tf.split(forward(self._layers, s), 2, axis=-1)
     if hasattr(self, '_log_std_clip'):
       return TanhNormal(mean, tf.clip_by_value(u, *tf.unstack(self._log_std_clip)), self.box)
-    log_std = _LOG_STD_MIN + (_LOG_STD_MAX - _LOG_STD_MIN) / 2 * (tf.tanh(u) + 1)
+    log_std = LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) / 2 * (tf.tanh(u) + 1)
     return TanhNormal(mean, log_std, self.box)
 
 

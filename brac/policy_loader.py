@@ -2,12 +2,13 @@
 
 A policy config is `[ptype, checkpoint, wrapper, hidden_units]`:
 
-- ptype: `randwalk` (actions drawn uniformly), `randinit` (an untrained actor), `load`, or `python`;
+- ptype: `randwalk` (actions drawn uniformly), `randinit` (an untrained actor), `load`, `onnx`, or
+  `python`;
 - checkpoint: for `load` the file, without `.index`: an `agent_partial_target`, `agent_behavior`;
-  for `python` a function as `module:function`, of a module beside the data config or an installed
-  one: `function(observations)` or `function(observations, rng)` takes an array `[B, S]`, and a
-  `numpy.random.Generator` that the seed determines, and returns the actions `[B, A]`, which are
-  clipped to the box;
+  for `onnx` the file: see `onnx_policy`; for `python` a function as `module:function`, of a module
+  beside the data config or an installed one: `function(observations)` or
+  `function(observations, rng)` takes an array `[B, S]`, and a `numpy.random.Generator` that the
+  seed determines, and returns the actions `[B, A]`. Both kinds of actions are clipped to the box;
 - wrapper: `['none']` (a sample of the policy), `['eps', ε]`, `['gaussian', std]`, or
   `['gaussianeps', std, ε]`;
 - hidden_units: of the actor, such as `(200, 200)`; `()` where there is none.
@@ -24,13 +25,14 @@ from typing import Optional, Sequence
 
 import tensorflow as tf
 
-from brac import checkpoints, policies
+from brac import checkpoints, onnx_policy, policies
 from brac.errors import UserError, blaming
-from brac.networks import Actor, Box
+from brac.networks import Actor, Box, Critic
 from brac.rng import INIT, Rng
 
+_FIRST_CRITIC = 'agent/_q_nets/0/0'  # the key of the critic that max_q takes
 KEPT_CLONE = 'agent/_b_net'  # the key of the clone in a save of an agent that has one
-PTYPES = ('randwalk', 'randinit', 'load', 'python')
+PTYPES = ('randwalk', 'randinit', 'load', 'onnx', 'python')
 WRAPPERS = {
   'none': 0,
   'eps': 1,
@@ -84,6 +86,52 @@ def load_actor(
   return actor
 
 
+def load_evaluated(path: str, how: str, observation_spec, action_spec) -> policies.Policy:
+  """A policy of a checkpoint as evaluations name it.
+
+  Args:
+    path: of a save of an agent, or of a clone of the behavior policy; or of an ONNX file, which is
+      a policy of its own, and `main`.
+    how: `main`, the mode of its actor; `sample`, of it; or `max_q`, of 10 samples the one with the
+      largest first Q, of a save that has critics.
+    observation_spec: states `[S]`.
+    action_spec: actions `[A]`, bounded.
+
+  Raises:
+    UserError: see `load_actor`; or `max_q` is asked for and there are no critics that fit.
+  """
+  specs = observation_spec, action_spec
+  if path.endswith('.onnx'):
+    if how != 'main':
+      raise UserError(f'policy {path} has no {how}: an ONNX file has one policy, main')
+    return _load_onnx(path, *specs)
+  n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
+  actor = load_actor(path, n_states, box, 'policy')
+  if how != 'max_q':
+    return policies.ActorPolicy(*specs, actor, mode=how == 'main')
+  critic = load_first_critic(path, n_states, box)
+  if not critic:
+    raise UserError(f'policy {path} has no max_q: it holds no critics')
+  return policies.MaxQPolicy(*specs, actor, critic)
+
+
+def load_first_critic(path: str, n_states: int, box: Box) -> Optional[Critic]:
+  """The critic that `max_q` takes, of a save of an agent; None where it holds none.
+
+  Raises:
+    UserError: there is no save, or its critic is not for such states and actions.
+  """
+  path = expanded(path)
+  layers = checkpoints.Reader(path, 'policy').layers(f'{_FIRST_CRITIC}/_layers')
+  if not layers:
+    return None
+  critic = Critic(n_states, box.n_actions, [n_out for _, n_out in layers[:-1]], Rng(0, INIT))
+  holder = tf.Module()
+  holder._q_nets = [[critic]]
+  checkpoints.restore(path, 'policy', agent=holder)
+  return critic
+
+
 def load_clone(path: str, n_states: int, box: Box) -> Actor:
   """The clone of the behavior policy at a path, which may also be a save of an agent that has one.
 
@@ -132,7 +180,7 @@ def load_policy(
     raise UserError(
       f'hidden_units in a policy config are numbers of units such as (200, 200), not {units!r}'
     )
-  if ptype == 'load' and not (isinstance(path, str) and path):
+  if ptype in ('load', 'onnx') and not (isinstance(path, str) and path):
     raise UserError(f'the checkpoint in a policy config is a path, not {path!r}')
   specs = observation_spec, action_spec
   n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
@@ -150,6 +198,8 @@ def load_policy(
         f'{error}; brac.train_online makes policies, and --policy_root_dir says where they are'
       ) from None
     policy = policies.ActorPolicy(*specs, actor)
+  elif ptype == 'onnx':
+    policy = _load_onnx(path, *specs)
   elif ptype == 'python':
     policy = policies.PythonPolicy(*specs, *_load_function(path, folder))
   else:
@@ -173,6 +223,12 @@ def load_policy(
   if wrapper_name.endswith('eps'):
     policy = policies.EpsilonPolicy(policy, numbers[-1])
   return policy
+
+
+def _load_onnx(path: str, observation_spec, action_spec) -> policies.Policy:
+  specs, path = (observation_spec, action_spec), expanded(path)
+  act = onnx_policy.load(path, *(int(spec.shape[0]) for spec in specs))
+  return policies.PythonPolicy(*specs, act, path, act.content)
 
 
 def _load_function(name, folder: Optional[str]) -> tuple[Callable, str, bytes]:

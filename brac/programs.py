@@ -191,7 +191,7 @@ def refuse_agent_of(preset: Preset) -> None:
 # Flags that name a file or a folder, anywhere.
 _PATHS = (
   *('root_dir', 'data_root_dir', 'policy_root_dir', 'config_dir', 'output_dir', 'data_sub_dir'),
-  *('data_file_name', 'checkpoint', 'ship', 'source', 'target', 'describe', 'clone'),
+  *('data_file_name', 'checkpoint', 'ship', 'source', 'target', 'describe', 'clone', 'output'),
 )
 # Those that name a folder within another, and those whose folder has another name than they.
 _NAMES = ('sub_dir', 'data_name', 'data_names', 'env_name', 'env_names')

@@ -111,7 +111,7 @@ def check_not_lost(folder: str, checkpoint: str) -> None:
 
 
 # Gin parameters that a run may go on with other values of.
-NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads')
+NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads', 'video_steps')
 VERSION = '# version: '  # how the line of operative_config.gin begins that tells it
 
 

@@ -7,7 +7,7 @@ import gin
 import numpy as np
 from absl import logging
 
-from brac import agents, clones, environments, operative, results, runs
+from brac import agents, clones, environments, films, operative, results, runs
 from brac.agents.validation import Validation
 from brac.data import provenance, stored, transitions
 from brac.data.replay import Dataset
@@ -45,6 +45,7 @@ def train_eval_offline(
   save_freq: int = 20000,
   eval_freq: int = 5000,
   save_minutes: float = 10.0,
+  video_steps: int = 0,
   model_params=(((200, 200),), 2),
   optimizers=(('adam', 1e-3),),
   batch_size: int = 256,
@@ -74,13 +75,15 @@ def train_eval_offline(
     save_freq: steps from one save to the next.
     eval_freq: steps from one evaluation to the next.
     save_minutes: after so many minutes without a save there is one.
+    video_steps: TensorBoard has a film of the first episode of the last evaluation, of each policy
+      and of so many steps at most; 0: there is none.
     model_params, ..., discount: see `agents.agent.Agent`.
   """
   schedule = Schedule(
     total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
   )
   schedule.check('train_eval_offline')
-  check_whole('train_eval_offline', 0, shuffle_steps=shuffle_steps)
+  check_whole('train_eval_offline', 0, shuffle_steps=shuffle_steps, video_steps=video_steps)
   check_whole('train_eval_offline', 1, batch_size=batch_size)
   check_bool('train_eval_offline', use_seed_for_data=use_seed_for_data)
   validation_fraction = check_number(
@@ -154,7 +157,10 @@ def train_eval_offline(
       made_up,
       data_file,
     )
-  evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
+  policies = agent.policies()
+  evaluator = Evaluator(env_name, policies, n_eval_episodes, seed, runs.stop_requested)
+  if video_steps:
+    films.try_out(env_name)  # or it would only be known at the end
   validation = Validation(agent, held_out) if held_out is not None else None
   with clock('compilation'):
     agent.loop.compile(schedule.next_stop(0))
@@ -184,9 +190,16 @@ def train_eval_offline(
       leave()
       run.save('agent', keep=True, **agent.state)
 
+    def film(step: int) -> dict[str, bytes]:
+      try:
+        return films.of_evaluation(env_name, policies, seed, step, int(video_steps))
+      except UserError as error:
+        logging.warning('step %d could not be filmed: %s', step, error)
+        return {}
+
     if agent.step >= total_train_steps:
       leave(only_missing=True)
     train(
       f'{agent_name} {env_name}', agent.loop, schedule, evaluator, run, clock, save,
-      validation=validation,
+      validation=validation, film=film if video_steps else None,
     )  # fmt: skip

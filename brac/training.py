@@ -60,6 +60,7 @@ def train(
   save: Callable[[int], None],
   evaluated: Callable[[int, list[float]], None] = lambda step, returns: None,
   validation: Optional[Callable[[], dict[str, float]]] = None,
+  film: Optional[Callable[[int], dict[str, bytes]]] = None,
 ) -> None:
   """Trains an agent up to `schedule.total_train_steps`.
 
@@ -76,6 +77,7 @@ def train(
     save: saves the run at a step: when it is due, when it is late, and before a signal ends it.
     evaluated: is told of each evaluation, with the mean returns of `main` so far.
     validation: gives the losses on rows that are held out, for each summary.
+    film: gives the films of the last evaluation, by policy, where there are to be any.
 
   Raises:
     UserError: a number of the training is NaN or infinite.
@@ -137,6 +139,9 @@ def train(
         # Told before it is written down: what is written is not evaluated again after a kill.
         evaluated(step, [*record.mean_returns('main'), float(np.mean(returns.get('main', np.nan)))])
         record.evaluation(step, returns, estimates)
+        if film and step >= total:
+          with clock('filming'):
+            record.films(step, film(step))
         means = (f'{name} {x.mean():.1f} ± {x.std():.1f}' for name, x in returns.items())
         also = f'; {short(estimates)}' if estimates else ''
         progress.say(f'step {step}: return {", ".join(means) or "unknown"}{also}')

@@ -309,6 +309,28 @@ def test_a_picture_shows_the_state_and_changes_nothing(name):
   env.close()
 
 
+@pytest.mark.parametrize('name', TASKS)
+def test_the_floor_goes_along_and_has_no_seam(name):
+  env = gym.make(name).unwrapped
+  env.reset(seed=0)
+
+  def corner(x):
+    env.set_state(np.r_[x, env.init_qpos[1:]], env.init_qvel)
+    return env.render('rgb_array', width=160, height=120)[90:, :40].astype(int)
+
+  try:
+    near = corner(0.0)
+  except UserError as error:
+    pytest.skip(str(error))
+  for x in (60.0, 500.0):
+    assert corner(x).std() > 0.5 * near.std()  # of light and dark tiles
+  tile = 2 * env.model.geom_size[0, 0] / 60  # and half of it from the middle of one it is moved
+  seam = np.abs(corner(100.5 * tile - 1e-3) - corner(100.5 * tile + 1e-3)).mean()
+  step = np.abs(corner(100.5 * tile) - corner(100.75 * tile)).mean()
+  assert seam < 0.1 * step
+  env.close()
+
+
 def test_a_picture_leaves_no_trace_in_the_environment(monkeypatch):
   for name in ('DISPLAY', 'MUJOCO_GL'):
     monkeypatch.delenv(name, raising=False)

@@ -32,6 +32,7 @@ class BatchEnvironment:
     action_spec: of one action, `[A]` float32, with a minimum and a maximum for each number, which
       the environment's own bounds contain.
     max_episode_steps: after how many steps an episode ends by the time limit, or None.
+    steps_per_second: how many steps a second of the environment's own time has, or None.
     saves: whether `state` is to hold the environments; `try_out` says whether it can.
     unsaved: why it did not when it was asked for last, or nothing.
     cut: the rows whose episodes could not be taken up when `state` was set; they wait for `reset`.
@@ -52,6 +53,7 @@ class BatchEnvironment:
     self.observation_dtype = observation_space.dtype
     self.action_spec = _spec(float32_inside(action_space), 'action')
     self.max_episode_steps = max_episode_steps
+    self.steps_per_second: Optional[float] = None
     self.saves, self.unsaved = True, ''
     self.cut, self.why_cut = np.zeros(0, np.int64), ''
     self.env_name = env_name
@@ -108,6 +110,19 @@ class BatchEnvironment:
     observations, rewards, ends = self._step(actions, rows)
     ends[late & (ends == GOES_ON)] = TIME_LIMIT
     return observations.astype(np.float32), rewards.astype(np.float32), ends
+
+  def picture(self, row: int, width: int, height: int) -> np.ndarray:
+    """A picture `[H, W, 3]` uint8 of the present state of a row, which drawing does not change.
+
+    Args:
+      row: index of the environment.
+      width: in pixels; an environment that draws in a size of its own does so.
+      height: likewise.
+
+    Raises:
+      UserError: it draws none, or nothing here can.
+    """
+    raise UserError(f'{self.env_name} draws no pictures')
 
   def close(self) -> None:
     """Frees what the environments hold; nothing else may be asked of the batch from then on."""

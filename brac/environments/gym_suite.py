@@ -1,9 +1,11 @@
 """The suite of all environments that gym 0.23 knows."""
 
+import contextlib
 import copy
 import importlib
 import inspect
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import gym
@@ -60,6 +62,13 @@ class GymBatch(LoopBatch):
       return spec.make()
 
     super().__init__(spec.id, seeds, make, limit)
+    metadata = self._envs[0].metadata
+    fps = metadata.get('render_fps') or metadata.get('video.frames_per_second')
+    self.steps_per_second = fps and float(fps)
+
+  def _picture(self, env):
+    with _without_screen():
+      return env.render(mode='rgb_array')
 
   def _start(self, env, seed):
     observation = _reset(env, seed)
@@ -76,6 +85,21 @@ class GymBatch(LoopBatch):
       late = done and info.get('TimeLimit.truncated', False)
       terminal = done and not late
     return observation, reward, TERMINAL if terminal else TIME_LIMIT if late else GOES_ON
+
+
+@contextlib.contextmanager
+def _without_screen() -> Iterator[None]:
+  """Has pygame, which gym's own environments draw with, need no screen where there is none."""
+  chosen = {'SDL_AUDIODRIVER': 'dummy'}  # it opens the loudspeaker as well
+  if not (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')):
+    chosen['SDL_VIDEODRIVER'] = 'dummy'
+  chosen = {name: value for name, value in chosen.items() if name not in os.environ}
+  os.environ.update(chosen)
+  try:
+    yield
+  finally:
+    for name in chosen:
+      del os.environ[name]
 
 
 def _reset(env: gym.Env, seed: Optional[int]) -> Any:

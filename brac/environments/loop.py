@@ -90,7 +90,19 @@ class LoopBatch(BatchEnvironment):
     """Steps an environment; returns the observation, the reward, and how the episode goes on."""
     raise NotImplementedError
 
+  def _picture(self, env: Any) -> np.ndarray:
+    """Draws an environment: `[H, W, 3]` uint8."""
+    raise NotImplementedError('its suite has no pictures')
+
   # What every suite does alike.
+
+  def picture(self, row, width, height):
+    self._global.take()
+    with blaming(f'{self.env_name} cannot be drawn'):
+      picture = np.array(self._picture(self._envs[row]))
+      if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise ValueError(f'it gave {picture.dtype} of shape {list(picture.shape)} for a picture')
+      return picture
 
   def close(self):
     self._finalizer()

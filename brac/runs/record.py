@@ -4,11 +4,13 @@ import functools
 import glob
 import math
 import os
+import struct
 import types
 from typing import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.image import metadata
 from tensorflow.core.util import event_pb2
 
 from brac import files, results
@@ -107,6 +109,17 @@ class Record:
     row = [means.get(name, math.nan) for name in self._names]
     self.results.append([step, *(x if math.isfinite(x) else math.nan for x in row)])
     self._write_results()
+    self.flush()
+
+  @_writes
+  def films(self, step: int, gifs: Mapping[str, bytes]) -> None:
+    """Writes an animated gif of each policy, which TensorBoard has among the images."""
+    for name, gif in gifs.items():
+      size = struct.unpack('<HH', gif[6:10])
+      with self._writer(_eval(name)).as_default(step):
+        # `tf.summary.image` makes a PNG of what it is given.
+        image = tf.constant([*map(str, size), gif])
+        tf.summary.write('film', image, metadata=metadata.create_summary_metadata(None, None))
     self.flush()
 
   def mean_returns(self, name: str) -> list[float]:

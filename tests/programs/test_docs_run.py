@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 from small_world import ROOT, run_to
 
+from brac import films
+from brac.errors import UserError
+
 _BLOCK = re.compile(r'^```(\w*)\n(.*?)^```', re.M | re.S)
 _SMALL = {
   'train_online': [
@@ -27,12 +30,17 @@ _SMALL = {
   ],
   'collect_data': ['--n_samples=1200', '--n_eval_episodes=1'],
   'train_offline': ['--total_train_steps=2', '--n_eval_episodes=1'],
+  'record_video': ['--steps=3'],
   'run_paper': ['--total_train_steps=2', '--n_eval_episodes=1', '--n_train=1200', '--seeds=0'],
   'sweep': [
     *('--total_train_steps=2', '--first_rung=1', '--n_eval_episodes=1', '--n_train=1200'),
     *('--max_trials=1', '--clone_steps=1', '--tuned_dir=tuned', '--fqe_steps=2'),
     '--gin_bindings=train_eval_offline.eval_freq=1',
   ],
+}
+_NEEDS = {
+  'record_video': lambda: draws('Walker2d-v2'),
+  '--format=onnx': lambda: importlib.util.find_spec('onnx'),
 }
 _ELSEWHERE = {
   './run.sh': 'CI, and a person in a new clone',
@@ -77,6 +85,14 @@ def typed(page):
       assert words[:2] == ['python', '-m'] and words[2].startswith('brac.'), f'{page}: {line}'
       found.append((words[2].removeprefix('brac.'), words[3:]))
   return found
+
+
+def draws(env_name):
+  try:
+    films.try_out(env_name)
+    return True
+  except UserError:
+    return False
 
 
 _PAGES = [
@@ -145,9 +161,12 @@ def test_the_commands_of_a_page_run(start, home, page):
       continue
     if program == 'sweep' and not importlib.util.find_spec('optuna'):
       continue
+    if any(word in [program, *flags] and not there() for word, there in _NEEDS.items()):
+      continue
     if program == 'run_paper' and not any(f.startswith('--env_names') for f in flags):
       flags = [*flags, '--env_names=Hopper-v2', '--data_names=eps1']
     if page == 'docs/add_a_divergence.md':
       flags = [f.replace('jeffreys', 'kl') for f in flags]  # tests/test_divergences.py adds it
     flags = [f.replace('$HOME', str(home)).replace('=/my/', f'={home}/my/') for f in flags]
+    flags = [f.replace('=/tmp/', f'={home}/tmp/') for f in flags]
     run_to(start, program, *flags, *_SMALL.get(program, []))

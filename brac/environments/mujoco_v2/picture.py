@@ -1,16 +1,19 @@
 """Pictures of a simulation, on machines with a screen and without."""
 
+import atexit
 import contextlib
 import copy
 import ctypes.util
 import importlib
 import os
+import weakref
 from collections.abc import Iterator
 
 import mujoco
 import numpy as np
 
 from brac import patches
+from brac.environments.mujoco_v2.tasks import TORSO
 from brac.errors import UserError, blaming
 
 
@@ -31,7 +34,9 @@ class Camera:
     with blaming('no picture can be drawn here, which takes libEGL or libOSMesa'):
       with _chosen_library():
         importlib.reload(mujoco.gl_context)  # which looked at MUJOCO_GL when it was imported
-      self._renderer = mujoco.Renderer(self._model, height, width)
+      mujoco.gl_context.GLContext._context = None  # for the same as in _Renderer
+      self._renderer = _Renderer(self._model, height, width)
+    atexit.register(_close, weakref.ref(self))  # before EGL ends, after which it would fail
 
   def take(self, data: mujoco.MjData) -> np.ndarray:
     """A picture `[height, width, 3]` uint8 of a state."""
@@ -40,10 +45,30 @@ class Camera:
     mujoco.mj_comPos(self._model, data)
     mujoco.mj_camlight(self._model, data)
     self._renderer.update_scene(data, 'track')
+    self._move_floor(data.xpos[TORSO, :2])
     return self._renderer.render()
+
+  def _move_floor(self, place: np.ndarray) -> None:
+    """Takes the floor along, by whole tiles: it ends 40 m away, and HalfCheetah runs further."""
+    scene = self._renderer.scene
+    for geom in scene.geoms[: scene.ngeom]:
+      if geom.type == mujoco.mjtGeom.mjGEOM_PLANE:
+        tile = 2 * geom.size[:2] / self._model.mat_texrepeat[geom.matid]
+        geom.pos[:2] += np.round(place / tile) * tile
 
   def close(self) -> None:
     self._renderer.close()
+
+
+def _close(camera: weakref.ref) -> None:
+  if camera():
+    camera().close()
+
+
+class _Renderer(mujoco.Renderer):
+  """One which, where it could not be made, is deleted without a word of what it has not yet."""
+
+  _gl_context = _mjr_context = None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,86 @@
+"""The program that films policies, and the film of a training."""
+
+import glob
+import io
+
+import pytest
+import tensorflow as tf
+from PIL import Image
+from reading import values
+from small_world import bind, check_mistake, offline_args, offline_dir
+
+
+def args(world, *more, output='film.gif', checkpoint='policies/pendulum'):
+  return (
+    '--env_name=Pendulum-v1', f'--output={world / output}', f'--checkpoint={world / checkpoint}',
+    '--steps=20', *more,
+  )  # fmt: skip
+
+
+def test_two_policies_of_two_checkpoints_stand_side_by_side(finish, finished, world, tmp_path):
+  agent = offline_dir(finished) / 'agent'
+  (run,) = finish(
+    ['record_video', *args(world, output=tmp_path / 'film.gif'), f'--checkpoint={agent}',
+     '--policy=sample', '--policy=max_q', '--label=behavior', '--label=SAC α=0.1', '--fps=10'],
+  )  # fmt: skip
+  said = f'{tmp_path}/film.gif: 20 steps, 10 pictures a second; return behavior -'
+  assert run.stdout.startswith(said) and ', SAC α=0.1 -' in run.stdout
+  with Image.open(tmp_path / 'film.gif') as film:
+    assert film.size == (720, 360) and film.n_frames == 8
+
+
+MISTAKES = [
+  (dict(output='film.avi'), [], ['--output {world}/film.avi', '.gif or .mp4']),
+  (dict(output='file.gif'), [], ['--output {world}/file.gif is there already']),
+  (dict(checkpoint='policies/none'), [], ['no policy at {world}/policies/none', 'pendulum']),
+  (dict(checkpoint='policies/nan'), [], ['policies/nan', 'NaN']),
+  (dict(checkpoint='policies/cheetah'), [], ['policies/cheetah', '17-8-12', '3-8-2']),
+  (dict(checkpoint='data/Pendulum-v1/damaged/0/data'), [], ['damaged/0/data is damaged']),
+  ({}, ['--policy=max_q'], ['policies/pendulum has no max_q: it holds no critics']),
+  ({}, ['--policy=main', '--policy=sample'], ['--policy is given 2 times, for 1 checkpoints']),
+  ({}, ['--policy=mode'], ['--policy', 'main|sample|max_q']),
+  ({}, ['--label=a', '--label=b'], ['--label is given 2 times, for 1 checkpoints']),
+  (
+    {},
+    ['--checkpoint={world}/policies/pendulum', '--label=a', '--label=a'],
+    ["--label: two pictures are called 'a'"],
+  ),
+  ({}, ['--fps=60'], ['--fps 60', 'a gif shows 50']),
+  ({}, ['--env_name=Pendulun-v1'], ["unknown environment 'Pendulun-v1'"]),
+  (dict(output='file/film.gif'), [], ['cannot write {world}/file/film.gif']),
+]
+
+
+@pytest.mark.parametrize('place, more, texts', MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_no_film(start, world, place, more, texts):
+  (world / 'file.gif').write_text('mine')
+  more = [word.replace('{world}', str(world)) for word in more]
+  check_mistake(start('record_video', *args(world, *more, **place)), world, 'record_video', texts)
+  assert (world / 'file.gif').read_text() == 'mine'
+  assert not glob.glob(f'{world}/film*')
+
+
+def test_a_training_ends_with_a_film_and_the_same_bits(finish, finished, world, tmp_path):
+  film = bind('train_eval_offline', video_steps=10)
+  finish(['train_offline', *offline_args(world, tmp_path, *film)])
+  place = offline_dir(tmp_path)
+  assert (place / 'results.csv').read_text() == (offline_dir(finished) / 'results.csv').read_text()
+  ours, plain = (values(folder / 'agent') for folder in (place, offline_dir(finished)))
+  assert all((ours[k] == plain[k]).all() for k in plain if k != 'settings')
+  found = []
+  for path in glob.glob(f'{place}/eval/main/events.out.tfevents.*'):
+    for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+      event = tf.compat.v1.Event.FromString(record)
+      found += [(event.step, v) for v in event.summary.value if v.tag == 'film']
+  ((step, value),) = found
+  assert step == 400 and value.metadata.plugin_data.plugin_name == 'images'
+  width, height, gif = tf.make_ndarray(value.tensor)
+  with Image.open(io.BytesIO(gif)) as image:
+    assert image.size == (int(width), int(height)) == (180, 180)
+    assert image.n_frames == 6  # every second of 10 steps, and the start
+
+
+def test_a_film_that_cannot_be_is_known_before_the_training(start, world, tmp_path):
+  command = offline_args(world, tmp_path, *bind('train_eval_offline', video_steps=-1))
+  check_mistake(start('train_offline', *command), world, 'train_offline', ['video_steps', '-1'])
+  assert not offline_dir(tmp_path).exists()
