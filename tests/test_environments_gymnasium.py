@@ -288,3 +288,20 @@ def test_the_order_is_kept_with_the_data_and_compared(gather, tmp_path):
   said = str(caught.value).splitlines()[0]  # gin adds lines of its own
   assert f'the observations of {data} are joined as achieved/_index_0 (1)' in said
   assert f'dict_observations.keys={tuple(GOALS)}' in said
+
+
+@needs_gymnasium
+@pytest.mark.parametrize('name', ['gymnasium:Pendulum-v1', 'HalfCheetah-v5', 'AntMaze_UMaze-v5'])
+def test_a_picture_shows_the_state_and_changes_nothing(name):
+  if 'Maze' in name and not HAS_ROBOTICS:
+    pytest.skip('no package gymnasium_robotics')
+  with make_batch(name, 1, 0) as env, make_batch(name, 1, 0) as plain:
+    np.testing.assert_array_equal(env.reset(), plain.reset())
+    try:
+      first = env.picture(0, 160, 120)
+    except UserError as error:
+      pytest.skip(str(error))
+    assert first.ndim == 3 and first.dtype == np.uint8 and first.std() > 10
+    actions = random_actions(env, 6)
+    assert roll(env, actions) == roll(plain, actions)
+    assert env.steps_per_second and np.any(env.picture(0, 160, 120) != first)

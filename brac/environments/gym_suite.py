@@ -67,7 +67,7 @@ class GymBatch(LoopBatch):
     self.steps_per_second = fps and float(fps)
 
   def _picture(self, env):
-    with _without_screen():
+    with without_screen():
       return env.render(mode='rgb_array')
 
   def _start(self, env, seed):
@@ -88,7 +88,7 @@ class GymBatch(LoopBatch):
 
 
 @contextlib.contextmanager
-def _without_screen() -> Iterator[None]:
+def without_screen() -> Iterator[None]:
   """Has pygame, which gym's own environments draw with, need no screen where there is none."""
   chosen = {'SDL_AUDIODRIVER': 'dummy'}  # it opens the loudspeaker as well
   if not (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')):

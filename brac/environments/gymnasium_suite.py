@@ -15,7 +15,9 @@ from typing import Any
 from absl import logging
 
 from brac.environments.batch import GOES_ON, TERMINAL, TIME_LIMIT, BatchEnvironment
+from brac.environments.gym_suite import without_screen
 from brac.environments.loop import LoopBatch
+from brac.environments.mujoco_v2.picture import chosen_library
 from brac.errors import UserError, blaming
 
 PREFIX = 'gymnasium:'
@@ -93,8 +95,22 @@ class GymnasiumBatch(LoopBatch):
     # Of gymnasium's own wrappers one counts the steps, which is done here, and two look for
     # mistakes in the calls, which are ours, and in the environment, which its author looks for.
     spec.max_episode_steps, spec.order_enforce, spec.disable_env_checker = None, False, True
-    make_one = importlib.import_module('gymnasium').make
-    super().__init__(env_name, seeds, lambda: make_one(spec), limit)
+    registration = importlib.import_module('gymnasium.envs.registration')
+
+    def make_one():
+      creator = spec.entry_point
+      creator = creator if callable(creator) else registration.load_env_creator(creator)
+      # It is told at once that pictures may be wanted; none is drawn before one is.
+      draws = 'rgb_array' in getattr(creator, 'metadata', {}).get('render_modes', ())
+      return registration.make(spec, **({'render_mode': 'rgb_array'} if draws else {}))
+
+    super().__init__(env_name, seeds, make_one, limit)
+    fps = self._envs[0].metadata.get('render_fps')
+    self.steps_per_second = fps and float(fps)
+
+  def _picture(self, env):
+    with without_screen(), chosen_library():
+      return env.render()
 
   def _start(self, env, seed):
     observation, _ = env.reset(seed=seed)

@@ -32,7 +32,7 @@ class Camera:
     self._model = copy.copy(model)
     self._model.vis.global_.offwidth, self._model.vis.global_.offheight = self.size
     with blaming('no picture can be drawn here, which takes libEGL or libOSMesa'):
-      with _chosen_library():
+      with chosen_library():
         importlib.reload(mujoco.gl_context)  # which looked at MUJOCO_GL when it was imported
       mujoco.gl_context.GLContext._context = None  # for the same as in _Renderer
       self._renderer = _Renderer(self._model, height, width)
@@ -72,7 +72,7 @@ class _Renderer(mujoco.Renderer):
 
 
 @contextlib.contextmanager
-def _chosen_library() -> Iterator[None]:
+def chosen_library() -> Iterator[None]:
   """Chooses what draws where there is no screen, and leaves no trace for other programs."""
   if os.environ.get('DISPLAY') or 'MUJOCO_GL' in os.environ:
     yield
