@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
 import gym
+import numpy as np
 
 from brac.environments.batch import GOES_ON, TERMINAL, TIME_LIMIT, BatchEnvironment
 from brac.environments.loop import LoopBatch, layers
@@ -67,7 +68,7 @@ class GymBatch(LoopBatch):
     self.steps_per_second = fps and float(fps)
 
   def _picture(self, env):
-    with without_screen():
+    with without_screen(), _plain_torque(env.unwrapped):
       return env.render(mode='rgb_array')
 
   def _start(self, env, seed):
@@ -100,6 +101,20 @@ def without_screen() -> Iterator[None]:
   finally:
     for name in chosen:
       del os.environ[name]
+
+
+@contextlib.contextmanager
+def _plain_torque(env: gym.Env) -> Iterator[None]:
+  """Has gym's pendulum draw its action from a float: pygame takes none of NumPy 2's float32."""
+  torque = getattr(env, 'last_u', None)
+  if not isinstance(torque, np.float32):
+    yield
+    return
+  env.last_u = float(torque)
+  try:
+    yield
+  finally:
+    env.last_u = torque
 
 
 def _reset(env: gym.Env, seed: Optional[int]) -> Any:
