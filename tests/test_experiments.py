@@ -49,6 +49,7 @@ DEFAULTS = {
     use_seed_for_data=False,
     out_of_box_actions='count',
     validation_fraction=0.0,
+    video_steps=0,
   ),  # fmt: skip
 }
 # Of the agent's parameters, other values than the defaults.
