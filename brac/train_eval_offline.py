@@ -111,7 +111,6 @@ def train_eval_offline(
       len(rows.reward), n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
     chosen, held_out = transitions.take(rows, numbers), None
-    content = clones.Data.of(chosen)
     if validation_fraction:
       numbers, held = transitions.hold_out(rows.end, numbers, validation_fraction, seed, data_file)
       chosen, held_out = transitions.take(rows, numbers), transitions.take(rows, held)
@@ -124,7 +123,7 @@ def train_eval_offline(
     numbers = np.arange(len(rows.end))[numbers]
     first = rows.s1[numbers[transitions.begins(rows.end)[numbers]]]
     del rows
-    data = Dataset(chosen, first_states=first)
+    data, content = Dataset(chosen, first_states=first), clones.Data.of(chosen)
     del chosen
   logging.info('%d transitions from %s', data.size, data_file)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from reading import scalars, values
 
-from brac import checkpoints, rng
+from brac import checkpoints, clones, rng
 from brac.data import transitions
 from brac.data.replay import Dataset
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions
@@ -116,6 +116,8 @@ def test_a_run_trains_on_the_rest_alone_and_goes_on_as_if_never_stopped(run):
   for key in parted.keys() - {'settings'}:
     np.testing.assert_array_equal(parted[key], rest[key], err_msg=key)
   assert scalars(folder / 'train') == scalars(alone / 'train')
+  of = [clones.origin(str(path / 'agent_behavior')) for path in (folder, alone)]
+  assert of[0] == of[1] and of[0].data  # a clone tells of the rows that it has seen
   assert not (alone / 'validation').exists()
   told = scalars(folder / 'validation')
   assert {step for _, step, _ in told} == {4, 8}
