@@ -56,7 +56,7 @@ def collect(
   path, unfinished = os.path.join(data_dir, 'data'), os.path.join(data_dir, 'data_unfinished')
   config_path = data_config.find(config_dir, config_file)
   parts = data_config.load(config_path, env_name, policy_root_dir)
-  env = environments.described(env_name)
+  env = environments.introduced(env_name)
   specs = env.observation_spec, env.action_spec
   # What goes wrong at once in a stranger's environment does so before a folder is made.
   saves = environments.try_out(env_name, seed)

@@ -97,7 +97,7 @@ def train_eval_offline(
   clock = runs.Clock()
 
   # The data.
-  env, source = environments.described(env_name), provenance.read(data_file)
+  env, source = environments.introduced(env_name), provenance.read(data_file)
   with clock('loading'):
     rows = stored.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
     provenance.compare_observation_keys(data_file, source, env_name, env.observation_keys)

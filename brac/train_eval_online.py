@@ -6,7 +6,7 @@ import os
 import gin
 from absl import logging
 
-from brac import agents, checkpoints, clones, numpy_calls, operative, runs
+from brac import agents, checkpoints, clones, environments, numpy_calls, operative, runs
 from brac.agents.agent import MAX_COUNT
 from brac.agents.loop import Loop
 from brac.errors import UserError, check_whole
@@ -87,6 +87,7 @@ def train_eval_online(
   clock = runs.Clock()
 
   # The environment, its replay data, and the agent, which acts before each of its training steps.
+  environments.introduced(env_name)
   rollout = OnlineRollout(env_name, int(replay_buffer_size), seed, runs.stop_requested)
   agent_class = agents.load(agent_name)
   if agent_class.CLONE:
@@ -151,6 +152,8 @@ def train_eval_online(
         checkpoints.save(run.at('agent_partial_target'), **agent.state)
 
     if agent.step == 0:
+      n_left = initial_explore_steps - rollout.n_explored
+      logging.info('%d steps of uniform actions come before the training', n_left)
       with clock('exploration'):
         while rollout.n_explored < initial_explore_steps and not runs.stop_requested():
           n_left = initial_explore_steps - rollout.n_explored

@@ -111,10 +111,10 @@ def make_agent(observation_spec, action_spec, transitions, behavior_files):
 
 @pytest.fixture
 def small_disk(tmp_path):
-  """The folder of a file system of 256 kB."""
+  """The folder of a file system of 384 kB."""
   folder = str(tmp_path / 'disk')
   os.mkdir(folder)
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', folder]
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=384k', 'tmpfs', folder]
   if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
     pytest.skip('no right to mount a small file system here')
   yield folder

@@ -64,11 +64,10 @@ def test_without_gymnasium_an_unknown_id_names_the_extra(not_installed):
   ],
 )
 def test_the_first_suite_that_knows_an_id_is_taken_and_the_log_says_so(name, suite, caplog):
-  environments._tell.cache_clear()
   with caplog.at_level(logging.INFO, 'absl'):
+    environments.introduced(name)
     environments.described(name)
-    environments.described(name)
-  assert caplog.messages == [f'{name} is of {suite}, the first that knows it']
+  assert caplog.messages == [f'{name}: from {suite}']
 
 
 @needs_gymnasium
@@ -286,7 +285,7 @@ def test_the_order_is_kept_with_the_data_and_compared(gather, tmp_path):
   with pytest.raises(UserError) as caught:
     train_offline(tmp_path, data, name)
   said = str(caught.value).splitlines()[0]  # gin adds lines of its own
-  assert f'the observations of {data} are joined as achieved/_index_0 (1)' in said
+  assert f'the observations of {data} are concatenated as achieved/_index_0 (1)' in said
   assert f'dict_observations.keys={tuple(GOALS)}' in said
 
 

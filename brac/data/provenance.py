@@ -41,7 +41,7 @@ def compare_observation_keys(
   if bool(then) != bool(keys):
     one, other = (what, env_name) if then else (env_name, what)
     logging.warning(
-      'the observations of %s are joined as %s; %s does not tell its order: it is to be the same',
+      'the observations of %s are concatenated as %s; %s does not tell its order: it is to be the same',
       one,
       _in_words(then or keys),
       other,
@@ -53,7 +53,7 @@ def compare_observation_keys(
     )
   elif list(then) != list(keys):
     raise UserError(
-      f'the observations of {what} are joined as {_in_words(then)}, those of {env_name} as '
+      f'the observations of {what} are concatenated as {_in_words(then)}, those of {env_name} as '
       f'{_in_words(keys)}; gin orders the latter: dict_observations.keys={tuple(then)}'
     )
 

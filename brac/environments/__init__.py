@@ -6,7 +6,6 @@ written in Python and stepped in a loop needs to say little more than how (`loop
 """
 
 import difflib
-import functools
 from collections.abc import Sequence
 from typing import Union
 
@@ -46,9 +45,7 @@ def make_batch(env_name: str, n: int, seed: Union[int, Sequence[int]]) -> BatchE
   seeds = row_seeds(seed, n) if np.isscalar(seed) else list(seed)
   for suite in SUITES:
     if suite.knows(env_name):
-      batch = suite.make(env_name, seeds)
-      _tell(env_name, suite.__name__.rpartition('.')[2], *batch.observation_keys.items())
-      return batch
+      return suite.make(env_name, seeds)
   ids = [known for suite in SUITES for known in suite.ids()]
 
   def likeness(known):
@@ -59,18 +56,6 @@ def make_batch(env_name: str, n: int, seed: Union[int, Sequence[int]]) -> BatchE
   raise UserError(f'unknown environment {env_name!r}; the nearest known is {nearest!r}{more}')
 
 
-@functools.cache  # said once
-def _tell(env_name: str, suite: str, *parts: tuple[str, int]) -> None:
-  """Says which suite was taken, and in which order the parts of Dict observations are joined."""
-  logging.info('%s is of %s, the first that knows it', env_name, suite)
-  if parts:
-    logging.info(
-      '%s: its observations are joined as %s; dict_observations.keys chooses another order',
-      env_name,
-      ', '.join(f'{name} ({width})' for name, width in parts),
-    )
-
-
 def described(env_name: str) -> BatchEnvironment:
   """One copy, closed already: for its specs and its time limit.
 
@@ -79,6 +64,24 @@ def described(env_name: str) -> BatchEnvironment:
   """
   with make_batch(env_name, 1, 0) as env:
     return env
+
+
+def introduced(env_name: str) -> BatchEnvironment:
+  """As `described`; and the log says where it is from, and in which order Dicts are concatenated.
+
+  Raises:
+    UserError: see `make_batch`.
+  """
+  env = described(env_name)
+  suite = next(suite for suite in SUITES if suite.knows(env_name))
+  logging.info('%s: from %s', env_name, suite.__name__.rpartition('.')[2])
+  if env.observation_keys:
+    logging.info(
+      '%s: its observations are concatenated as %s; dict_observations.keys chooses another order',
+      env_name,
+      ', '.join(f'{name} ({width})' for name, width in env.observation_keys.items()),
+    )
+  return env
 
 
 def try_out(env_name: str, seed: int) -> bool:

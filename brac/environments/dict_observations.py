@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 @gin.configurable
 def dict_observations(keys: Sequence[str] = ()) -> Sequence[str]:
-  """In which order the parts of Dict observations are joined.
+  """In which order the parts of Dict observations are concatenated.
 
   Args:
     keys: the names of all parts, such as ('observation', 'desired_goal', 'achieved_goal'), of one
@@ -47,7 +47,7 @@ def dict_observations(keys: Sequence[str] = ()) -> Sequence[str]:
 
 
 def find_parts(env_name: str, space: Any) -> list[Part]:
-  """The parts of a space's observations in the order in which they are joined.
+  """The parts of a space's observations in the order in which they are concatenated.
 
   Args:
     env_name: names the environment in errors.

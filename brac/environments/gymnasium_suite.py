@@ -82,7 +82,7 @@ def _registry(n_packages: int = 1) -> dict[str, Any]:
     ):
       importlib.import_module(package)
     for line in said.getvalue().splitlines():  # news of its makers
-      logging.info('%s: %s', package, line)
+      logging.debug('%s: %s', package, line)
   return importlib.import_module('gymnasium').registry
 
 

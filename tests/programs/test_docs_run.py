@@ -167,6 +167,5 @@ def test_the_commands_of_a_page_run(start, home, page):
       flags = [*flags, '--env_names=Hopper-v2', '--data_names=eps1']
     if page == 'docs/add_a_divergence.md':
       flags = [f.replace('jeffreys', 'kl') for f in flags]  # tests/test_divergences.py adds it
-    flags = [f.replace('$HOME', str(home)).replace('=/my/', f'={home}/my/') for f in flags]
-    flags = [f.replace('=/tmp/', f'={home}/tmp/') for f in flags]
+    flags = [re.sub('=/(my|tmp)/', rf'={home}/\1/', f).replace('$HOME', str(home)) for f in flags]
     run_to(start, program, *flags, *_SMALL.get(program, []))
