@@ -41,7 +41,8 @@ def compare_observation_keys(
   if bool(then) != bool(keys):
     one, other = (what, env_name) if then else (env_name, what)
     logging.warning(
-      'the observations of %s are concatenated as %s; %s does not tell its order: it is to be the same',
+      'the observations of %s are concatenated as %s; %s does not tell its order, which is to be '
+      'the same',
       one,
       _in_words(then or keys),
       other,
