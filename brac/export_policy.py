@@ -59,7 +59,7 @@ def main() -> None:
   critic = policy_loader.load_first_critic(path, n_states, box) if onnx else None
   os.makedirs(output_dir)
   if onnx:
-    onnx_model.save(FLAGS.env_name, *specs, actor, critic, output_dir)
+    onnx_model.save(FLAGS.env_name, *specs, actor, critic, output_dir, env.observation_keys)
     return
   policy = policies.ActorPolicy(*specs, actor, mode=not FLAGS.sample)
   try:

@@ -88,11 +88,13 @@ def test_exported_policies_act_as_ours_where_onnxruntime_is_alone(units, log_std
 
 def test_the_json_says_what_a_consumer_has_to_respect(tmp_path):
   actor, _ = networks((8,))
-  onnx_model.save('Some-v0', *SPECS, actor, None, str(tmp_path))
+  parts = {'where': 1, 'goal': 2}
+  onnx_model.save('Some-v0', *SPECS, actor, None, str(tmp_path), parts)
   assert sorted(os.listdir(tmp_path)) == ['mode.onnx', 'policy.json', 'sample.onnx']
   about = json.loads((tmp_path / 'policy.json').read_text('utf-8'))
   assert about['env_name'] == 'Some-v0'
   observation, action = about['observation'], about['action']
+  assert list(observation['parts'].items()) == list(parts.items())
   assert observation['shape'] == ['batch', 3] and action['shape'] == ['batch', 2]
   assert observation['minimum'] == [-1, -1, -8] and observation['maximum'] == [1, 1, None]
   assert action['minimum'] == [-2, 0] and action['maximum'] == [1, 0.5]
