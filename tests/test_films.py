@@ -27,6 +27,9 @@ class Undrawn(PendulumEnv):
 
 
 gym.register('TestUndrawn-v0', entry_point=Undrawn, max_episode_steps=5)
+for i, metadata in enumerate([None, {'render_fps': 'fast'}, {'render_fps': float('nan')}, {}]):
+  kind = type('Odd', (PendulumEnv,), {'metadata': metadata})
+  gym.register(f'TestOddMetadata{i}-v0', entry_point=kind)
 
 
 def make_policies(env_name, n):
@@ -91,6 +94,11 @@ def test_what_a_row_draws_is_its_own_state_whatever_its_size():
     assert env.state == before
 
 
+@pytest.mark.parametrize('i', range(4))
+def test_an_environment_need_not_tell_how_fast_it_is(i):
+  assert environments.described(f'TestOddMetadata{i}-v0').steps_per_second is None
+
+
 @pytest.mark.parametrize(
   'env_name, error',
   [('TestUndrawn-v0', 'TestUndrawn-v0 cannot be drawn: it gave <U10 of shape')],
@@ -147,6 +155,16 @@ def test_a_gif_has_the_frames_and_begins_again(tmp_path):
       image.seek(i)
       assert image.info['duration'] == (1050 if i == 4 else 50)
       np.testing.assert_allclose(np.asarray(image.convert('RGB')), frame, atol=2)
+
+
+def test_a_gif_is_as_fast_as_it_is_told_where_10_ms_do_not_divide_a_picture():
+  with Image.open(io.BytesIO(films.gif(frames(50, width=200), 17.86))) as image:
+    durations = []
+    for i in range(image.n_frames):
+      image.seek(i)
+      durations.append(image.info['duration'])
+  assert len(durations) == 50 and set(durations[:-1]) == {50, 60}
+  assert sum(durations) - 1000 == pytest.approx(50 * 1000 / 17.86, abs=5)
 
 
 def test_a_gif_of_one_picture_is_one(tmp_path):
