@@ -24,7 +24,7 @@ def write(data_file: str, facts: dict[str, Any]) -> None:
 def compare_observation_keys(
   what: str, facts: dict[str, Any], env_name: str, keys: dict[str, int]
 ) -> None:
-  """Compares how the parts of Dict observations are joined in data and by an environment.
+  """Compares how the parts of Dict observations are concatenated in data and by an environment.
 
   The order of one and of the other may be of one width and have other numbers in each place.
 
@@ -35,13 +35,14 @@ def compare_observation_keys(
     keys: its `observation_keys`.
 
   Raises:
-    UserError: they are joined otherwise.
+    UserError: they are concatenated otherwise.
   """
   then = facts.get('observation_keys', {})
   if bool(then) != bool(keys):
     one, other = (what, env_name) if then else (env_name, what)
     logging.warning(
-      'the observations of %s are concatenated as %s; %s does not tell its order: it is to be the same',
+      'the observations of %s are concatenated as %s; %s does not tell its order: it is to be the '
+      'same',
       one,
       _in_words(then or keys),
       other,
