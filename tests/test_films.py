@@ -1,5 +1,6 @@
 """Films of policies: what is in them, and the files that they become."""
 
+import ctypes.util
 import io
 import os
 import subprocess
@@ -125,6 +126,19 @@ films.try_out('Hopper-v2')
     'brac.errors.UserError: no picture can be drawn here, which takes libEGL or libOSMesa: '
   )
   assert 'Exception ignored' not in done.stderr
+
+
+def test_where_egl_does_not_work_osmesa_is_taken_or_the_error_names_both():
+  code = "from brac import films; films.try_out('Hopper-v2')"
+  env = {**os.environ, '__EGL_VENDOR_LIBRARY_FILENAMES': '/none.json'}
+  env = {name: value for name, value in env.items() if name not in ('DISPLAY', 'MUJOCO_GL')}
+  done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+  assert 'Exception ignored' not in done.stderr
+  if ctypes.util.find_library('OSMesa'):
+    assert done.returncode == 0, done.stderr
+  else:
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and ': egl: ' in last and '; osmesa: ' in last
 
 
 # --- Files ----------------------------------------------------------------------------------------
