@@ -151,7 +151,7 @@ def _compare_observation_keys(
   then = source.facts.get('observation_keys', {})
   if list(then) != list(keys) and then == keys:  # as the user chose
     logging.warning(
-      '%s joins its observations in another order: train with '
+      '%s concatenates its observations in another order: train with '
       '--gin_bindings="dict_observations.keys=%s"',
       env_name,
       tuple(then),

@@ -25,6 +25,7 @@ from brac import programs
 
 FLAGS = flags.FLAGS
 
+programs.define_gin_flags()  # for the order of Dict observations, and physics
 flags.DEFINE_string('checkpoint', None, 'The checkpoint, without .index.', required=True)
 flags.DEFINE_string('output_dir', None, 'The folder that is made for it.', required=True)
 flags.DEFINE_enum('format', 'saved_model', ['saved_model', 'onnx'], "TensorFlow's, or ONNX.")
@@ -36,7 +37,7 @@ flags.DEFINE_bool(
 )
 
 
-def main() -> None:
+def main(_) -> None:
   import tensorflow as tf
 
   from brac import checkpoints, environments, policies, policy_loader, saved_model, tf_agents_bridge
@@ -56,10 +57,11 @@ def main() -> None:
   specs = env.observation_spec, env.action_spec
   path, n_states, box = programs.folder(FLAGS.checkpoint), specs[0].shape[0], Box.of(specs[1])
   actor = policy_loader.load_actor(path, n_states, box, 'policy')
+  policy_loader.check_order(path, 'policy')
   critic = policy_loader.load_first_critic(path, n_states, box) if onnx else None
   os.makedirs(output_dir)
   if onnx:
-    onnx_model.save(FLAGS.env_name, *specs, actor, critic, output_dir)
+    onnx_model.save(FLAGS.env_name, *specs, actor, critic, output_dir, env.observation_keys)
     return
   policy = policies.ActorPolicy(*specs, actor, mode=not FLAGS.sample)
   try:
@@ -70,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main)
+  programs.run(main, takes_preset=True)

@@ -219,7 +219,9 @@ def gif(frames: Iterable[np.ndarray], fps: float) -> bytes:
     # One palette, that of the first picture: what stands still then costs no room.
     kwargs = {'palette': images[0]} if images else {'colors': _GIF_COLORS}
     images.append(image.quantize(dither=Image.Dither.NONE, **kwargs))
-  durations = [round(1000 / fps)] * len(images)
+  # In the format's unit of 10 ms, rounded so that the film as a whole has the right speed.
+  ends = [round(100 * i / fps) for i in range(len(images) + 1)]
+  durations = [10 * (end - start) for start, end in zip(ends, ends[1:])]
   durations[-1] += 1000
   file = io.BytesIO()
   images[0].save(

@@ -49,7 +49,8 @@ flags.DEFINE_integer(
 flags.DEFINE_list(
   'observation_keys',
   [],
-  "The parts of Dict observations in the order in which they are joined; the space's by default.",
+  'The parts of Dict observations in the order in which they are concatenated; by default that of '
+  'the space.',
 )
 flags.DEFINE_bool(
   'allow_other_env', False, "Whether --env_name may be another environment than the source's."

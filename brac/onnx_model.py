@@ -27,7 +27,13 @@ _NOISE = 'standard normal numbers, drawn anew for each call and row'
 
 
 def save(
-  env_name: str, observation_spec, action_spec, actor: Actor, critic: Optional[Critic], folder: str
+  env_name: str,
+  observation_spec,
+  action_spec,
+  actor: Actor,
+  critic: Optional[Critic],
+  folder: str,
+  parts: Optional[dict[str, int]] = None,
 ) -> None:
   """Writes `mode.onnx`, `sample.onnx`, with a critic `max_q.onnx`, and `policy.json` to a folder.
 
@@ -41,6 +47,7 @@ def save(
     actor: the policy's network.
     critic: the Q that max_q takes, if there is one.
     folder: which is there.
+    parts: of Dict observations, in the order in which they are concatenated, and their widths.
 
   Raises:
     OSError: they cannot be written.
@@ -71,6 +78,8 @@ def save(
     'noise': {'dtype': 'float32', 'distribution': _NOISE},
     'policies': policies,
   }
+  if parts:
+    about['observation']['parts'] = parts
   text = re.sub(r'\[[^][{}]*\]', lambda m: ' '.join(m[0].split()), json.dumps(about, indent=2))
   files.write_text(os.path.join(folder, 'policy.json'), text + '\n')  # with a list in a line
 

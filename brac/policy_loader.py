@@ -14,6 +14,7 @@ A policy config is `[ptype, checkpoint, wrapper, hidden_units]`:
 - hidden_units: of the actor, such as `(200, 200)`; `()` where there is none.
 """
 
+import ast
 import contextlib
 import difflib
 import importlib
@@ -23,14 +24,16 @@ import sys
 from collections.abc import Callable
 from typing import Optional, Sequence
 
+import gin
 import tensorflow as tf
 
-from brac import checkpoints, onnx_policy, policies
+from brac import checkpoints, onnx_policy, policies, runs
 from brac.errors import UserError, blaming
 from brac.networks import Actor, Box, Critic
 from brac.rng import INIT, Rng
 
 _FIRST_CRITIC = 'agent/_q_nets/0/0'  # the key of the critic that max_q takes
+_ORDER = 'dict_observations.keys'
 KEPT_CLONE = 'agent/_b_net'  # the key of the clone in a save of an agent that has one
 PTYPES = ('randwalk', 'randinit', 'load', 'onnx', 'python')
 WRAPPERS = {
@@ -86,6 +89,30 @@ def load_actor(
   return actor
 
 
+def check_order(path: str, what: str) -> None:
+  """Compares the order in which Dict observations are concatenated with that of a run's save.
+
+  Raises:
+    UserError: the policy at a path was trained in another order than gin binds.
+  """
+  path = expanded(path)
+  # What a training saves at its target tells no settings; its last save, beside it, does.
+  beside = [os.path.join(os.path.dirname(path), name) for name in ('agent_final', 'state')]
+  saves = filter(checkpoints.exists, [path, *beside])
+  kept = next(filter(None, map(runs.kept_settings, saves)), {})
+  if _ORDER not in kept:
+    return
+  then = tuple(ast.literal_eval(kept[_ORDER]))
+  now = tuple(gin.get_bindings('dict_observations').get('keys', ()))
+  if then != now:
+    was, is_now = (', '.join(order) or 'their space orders them' for order in (then, now))
+    way = f'bind {_ORDER}={then}' if then else f'leave {_ORDER} out'
+    raise UserError(
+      f'{what} {path} was trained on Dict observations concatenated as {was}, now they are as '
+      f'{is_now}: {way}'
+    )
+
+
 def load_evaluated(path: str, how: str, observation_spec, action_spec) -> policies.Policy:
   """A policy of a checkpoint as evaluations name it.
 
@@ -107,6 +134,7 @@ def load_evaluated(path: str, how: str, observation_spec, action_spec) -> polici
     return _load_onnx(path, *specs)
   n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
   actor = load_actor(path, n_states, box, 'policy')
+  check_order(path, 'policy')
   if how != 'max_q':
     return policies.ActorPolicy(*specs, actor, mode=how == 'main')
   critic = load_first_critic(path, n_states, box)
@@ -138,7 +166,9 @@ def load_clone(path: str, n_states: int, box: Box) -> Actor:
   Raises:
     UserError: see `load_actor`.
   """
-  return load_actor(path, n_states, box, 'behavior policy', keys=(KEPT_CLONE, 'policy'))
+  actor = load_actor(path, n_states, box, 'behavior policy', keys=(KEPT_CLONE, 'policy'))
+  check_order(path, 'behavior policy')
+  return actor
 
 
 def expanded(path: str) -> str:
@@ -197,6 +227,7 @@ def load_policy(
       raise UserError(
         f'{error}; brac.train_online makes policies, and --policy_root_dir says where they are'
       ) from None
+    check_order(path, 'policy')
     policy = policies.ActorPolicy(*specs, actor)
   elif ptype == 'onnx':
     policy = _load_onnx(path, *specs)

@@ -35,6 +35,16 @@ def define_run_flags() -> None:
     lower_bound=0,
     upper_bound=10**6,
   )
+  define_gin_flags()
+  flags.DEFINE_bool(
+    'allow_changed_config',
+    False,
+    'Whether a run may go on with other settings than it was begun with.',
+  )
+
+
+def define_gin_flags() -> None:
+  """Defines the flags of a program that takes a preset."""
   flags.DEFINE_multi_string(
     'gin_file',
     [],
@@ -44,11 +54,6 @@ def define_run_flags() -> None:
     'gin_bindings',
     [],
     'A gin binding such as "train_eval_offline.batch_size=128"; may be given several times.',
-  )
-  flags.DEFINE_bool(
-    'allow_changed_config',
-    False,
-    'Whether a run may go on with other settings than it was begun with.',
   )
 
 

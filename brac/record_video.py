@@ -14,6 +14,7 @@ from brac import programs
 
 FLAGS = flags.FLAGS
 
+programs.define_gin_flags()  # for the order of Dict observations, and physics
 flags.DEFINE_multi_string(
   'checkpoint',
   None,
@@ -47,7 +48,7 @@ flags.DEFINE_float(
 )
 
 
-def main() -> None:
+def main(_) -> None:
   from brac import environments, films, policy_loader
   from brac.errors import UserError
 
@@ -95,4 +96,4 @@ def _labels(paths: list[str], kinds: list[str]) -> list[str]:
 
 
 if __name__ == '__main__':
-  programs.run(main)
+  programs.run(main, takes_preset=True)

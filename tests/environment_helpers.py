@@ -1,5 +1,7 @@
 """What the tests of environments do with batches of them."""
 
+import ctypes.util
+
 import gym
 import numpy as np
 import odd_environments as odd_environments
@@ -10,6 +12,9 @@ from brac.errors import UserError
 
 TASKS = ('HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2')
 ANY = (*TASKS, 'Pendulum-v1', 'TestEzPendulum-v0')
+
+CAN_DRAW = any(map(ctypes.util.find_library, ('EGL', 'OSMesa')))  # where MuJoCo simulates
+needs_library = pytest.mark.skipif(not CAN_DRAW, reason='neither libEGL nor libOSMesa')
 
 
 def random_actions(batch, n_steps, seed=0):

@@ -76,6 +76,15 @@ class Robot(Goals, EzPickle):
     return self.arm.x
 
 
+class Old(Slow):
+  """Knows of pictures, and not of gymnasium's way to ask for them."""
+
+  metadata = {'render_modes': ['rgb_array'], 'render_fps': 'fast'}
+
+  def __init__(self):
+    super().__init__()
+
+
 class Faulty(Point):
   """Does not observe what its space says."""
 
@@ -132,7 +141,7 @@ FAULTS = {
 }
 for number, (given, _) in enumerate(FAULTS.values()):
   gymnasium.register(f'OddFault{number}-v0', entry_point=Faulty, kwargs=given)
-for kind in (Slow, Goals, Robot):
+for kind in (Slow, Goals, Robot, Old):
   gymnasium.register(f'Odd{kind.__name__}-v0', entry_point=kind, max_episode_steps=20)
 gymnasium.register('OddPoint-v0', entry_point=Point, max_episode_steps=20)
 gymnasium.register('lab/OddPoint-v0', entry_point=Point, max_episode_steps=20)

@@ -348,7 +348,7 @@ def test_the_episodes_of_minari_come_in_the_order_of_their_numbers(keep_last, do
     (['achieved', 'desired'], ('desired', 'achieved'), [1, 2, 0]),
   ],
 )
-def test_dict_observations_are_joined_in_an_order_that_is_kept(
+def test_dict_observations_are_concatenated_in_an_order_that_is_kept(
   order, asked, columns, do_import, tmp_path
 ):
   split = {'achieved': 1, 'desired': 2}
@@ -367,7 +367,7 @@ def test_dict_observations_are_joined_in_an_order_that_is_kept(
     (
       ('desired', 'achieved'),
       'Goal-v0',
-      ['Goal-v0 joins its', "dict_observations.keys=('desired', 'achieved')"],
+      ['Goal-v0 concatenates its', "dict_observations.keys=('desired', 'achieved')"],
     ),
     ((), ENV, ['achieved (1), desired (2); Pendulum-v1 does not tell its order']),
   ],

@@ -1,5 +1,6 @@
 """Films of policies: what is in them, and the files that they become."""
 
+import ctypes.util
 import io
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import gym
 import numpy as np
 import pytest
+from environment_helpers import needs_library
 from gym.envs.classic_control.pendulum import PendulumEnv
 from PIL import Image
 
@@ -27,6 +29,9 @@ class Undrawn(PendulumEnv):
 
 
 gym.register('TestUndrawn-v0', entry_point=Undrawn, max_episode_steps=5)
+for i, metadata in enumerate([None, {'render_fps': 'fast'}, {'render_fps': float('nan')}, {}]):
+  kind = type('Odd', (PendulumEnv,), {'metadata': metadata})
+  gym.register(f'TestOddMetadata{i}-v0', entry_point=kind)
 
 
 def make_policies(env_name, n):
@@ -36,16 +41,10 @@ def make_policies(env_name, n):
   return {f'policy {i}': ActorPolicy(*specs, actor, mode=True) for i, actor in enumerate(actors)}
 
 
-def can_draw(env_name):
-  try:
-    films.try_out(env_name)
-  except UserError as error:
-    pytest.skip(str(error))
-
-
-@pytest.mark.parametrize('env_name', ['Hopper-v2', 'Pendulum-v1'])
+@pytest.mark.parametrize(
+  'env_name', [pytest.param('Hopper-v2', marks=needs_library), 'Pendulum-v1']
+)
 def test_a_film_is_of_the_first_episode_of_an_evaluation(env_name):
-  can_draw(env_name)
   policies = make_policies(env_name, 2)
   rate, shots = films.shoot(env_name, policies, 3, at_step=20, width=160, height=120, fps=50)
   shots = list(shots)
@@ -77,8 +76,8 @@ def test_a_film_ends_where_it_is_asked_to_and_its_pictures_are_the_environments(
   assert (picture[:100, :200] == 0).all(axis=2).any()  # white with a black edge, on white
 
 
+@needs_library
 def test_what_a_row_draws_is_its_own_state_whatever_its_size():
-  can_draw('Walker2d-v2')
   with environments.make_batch('Walker2d-v2', 2, 0) as env:
     env.reset()
     actions = np.ones([2, 6], np.float32)
@@ -89,6 +88,11 @@ def test_what_a_row_draws_is_its_own_state_whatever_its_size():
     assert env.picture(0, 100, 60).shape == (60, 100, 3)
     np.testing.assert_array_equal(env.picture(0, 80, 60), pictures[0])
     assert env.state == before
+
+
+@pytest.mark.parametrize('i', range(4))
+def test_an_environment_need_not_tell_how_fast_it_is(i):
+  assert environments.described(f'TestOddMetadata{i}-v0').steps_per_second is None
 
 
 @pytest.mark.parametrize(
@@ -119,6 +123,19 @@ films.try_out('Hopper-v2')
   assert 'Exception ignored' not in done.stderr
 
 
+def test_where_egl_does_not_work_osmesa_is_taken_or_the_error_names_both():
+  code = "from brac import films; films.try_out('Hopper-v2')"
+  env = {**os.environ, '__EGL_VENDOR_LIBRARY_FILENAMES': '/none.json'}
+  env = {name: value for name, value in env.items() if name not in ('DISPLAY', 'MUJOCO_GL')}
+  done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+  assert 'Exception ignored' not in done.stderr
+  if ctypes.util.find_library('OSMesa'):
+    assert done.returncode == 0, done.stderr
+  else:
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and ': egl: ' in last and '; osmesa: ' in last
+
+
 # --- Files ----------------------------------------------------------------------------------------
 
 
@@ -147,6 +164,16 @@ def test_a_gif_has_the_frames_and_begins_again(tmp_path):
       image.seek(i)
       assert image.info['duration'] == (1050 if i == 4 else 50)
       np.testing.assert_allclose(np.asarray(image.convert('RGB')), frame, atol=2)
+
+
+def test_a_gif_is_as_fast_as_it_is_told_where_10_ms_do_not_divide_a_picture():
+  with Image.open(io.BytesIO(films.gif(frames(50, width=200), 17.86))) as image:
+    durations = []
+    for i in range(image.n_frames):
+      image.seek(i)
+      durations.append(image.info['duration'])
+  assert len(durations) == 50 and set(durations[:-1]) == {50, 60}
+  assert sum(durations) - 1000 == pytest.approx(50 * 1000 / 17.86, abs=5)
 
 
 def test_a_gif_of_one_picture_is_one(tmp_path):

@@ -16,7 +16,7 @@ from brac.policy_loader import load_evaluated, load_policy
 from brac.rng import INIT, Rng
 from brac.tf_agents_bridge import BoundedTensorSpec
 
-pytest.importorskip('onnxruntime', reason='pip install brac[onnx]')
+onnxruntime = pytest.importorskip('onnxruntime', reason='pip install brac[onnx]')
 onnx = pytest.importorskip('onnx', reason='pip install brac[onnx]')
 
 from brac import onnx_model  # noqa: E402
@@ -88,11 +88,13 @@ def test_exported_policies_act_as_ours_where_onnxruntime_is_alone(units, log_std
 
 def test_the_json_says_what_a_consumer_has_to_respect(tmp_path):
   actor, _ = networks((8,))
-  onnx_model.save('Some-v0', *SPECS, actor, None, str(tmp_path))
+  parts = {'where': 1, 'goal': 2}
+  onnx_model.save('Some-v0', *SPECS, actor, None, str(tmp_path), parts)
   assert sorted(os.listdir(tmp_path)) == ['mode.onnx', 'policy.json', 'sample.onnx']
   about = json.loads((tmp_path / 'policy.json').read_text('utf-8'))
   assert about['env_name'] == 'Some-v0'
   observation, action = about['observation'], about['action']
+  assert list(observation['parts'].items()) == list(parts.items())
   assert observation['shape'] == ['batch', 3] and action['shape'] == ['batch', 2]
   assert observation['minimum'] == [-1, -1, -8] and observation['maximum'] == [1, 1, None]
   assert action['minimum'] == [-2, 0] and action['maximum'] == [1, 0.5]
@@ -102,6 +104,32 @@ def test_the_json_says_what_a_consumer_has_to_respect(tmp_path):
     'inputs': {'observation': ['batch', 3], 'noise': ['batch', 2]},
     'outputs': {'action': ['batch', 2]},
   }
+
+
+def test_an_exported_policy_plays_in_gymnasium_as_ours_does(tmp_path):
+  gymnasium = pytest.importorskip('gymnasium', reason='pip install brac[gymnasium]')
+  with environments.make_batch('gymnasium:Pendulum-v1', 1, [7]) as batch:
+    specs = batch.observation_spec, batch.action_spec
+    actor = Actor(3, (32, 16), Box.of(specs[1]), Rng(1, INIT))
+    policy, s, ended = policies.ActorPolicy(*specs, actor, mode=True), batch.reset(), False
+    ours = []
+    while not ended:
+      action = policy(s, Rng(0)).numpy()
+      s, reward, (ended,) = batch.step(action)
+      ours.append((action[0, 0], reward[0]))
+  onnx_model.save('gymnasium:Pendulum-v1', *specs, actor, None, str(tmp_path))
+  session = onnxruntime.InferenceSession(str(tmp_path / 'mode.onnx'))
+  env = gymnasium.make('Pendulum-v1')
+  (s, _), ended, there = env.reset(seed=7), False, []
+  while not ended:
+    (action,) = session.run(['action'], {'observation': s[np.newaxis]})
+    s, reward, terminated, truncated, _ = env.step(action[0])
+    ended = terminated or truncated
+    there.append((action[0, 0], reward))
+  assert len(there) == len(ours) == 200
+  np.testing.assert_allclose(there, ours, rtol=1e-3, atol=1e-3)
+  assert np.std(there, axis=0).min() > 0.01
+  np.testing.assert_allclose(np.sum(there, axis=0)[1], np.sum(ours, axis=0)[1], rtol=1e-5)
 
 
 def test_a_file_is_the_same_bytes_each_time(tmp_path):

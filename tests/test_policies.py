@@ -1,8 +1,10 @@
 """Policies, how they mix, what TF-Agents does with them, and how they are loaded."""
 
+import json
 import os
 import sys
 
+import gin
 import hypothesis
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import tensorflow as tf
 from hypothesis import strategies as st
 
 from brac import checkpoints
+from brac.agents import frozen
 from brac.errors import UserError
 from brac.networks import VAE, Actor, Box, Critic, Perturbation
 from brac.policies import (
@@ -23,7 +26,7 @@ from brac.policies import (
   RandomPolicy,
   best_of,
 )
-from brac.policy_loader import load_actor, load_policy
+from brac.policy_loader import load_actor, load_clone, load_evaluated, load_policy
 from brac.rng import ACT, INIT, Rng
 from brac.rollouts import compiled
 from brac.tf_agents_bridge import BoundedTensorSpec, TimeStep
@@ -517,6 +520,38 @@ def test_a_policy_of_another_environment_is_an_error(saved, n_states, n_actions,
   )
   with pytest.raises(UserError, match=error):
     load_policy(['load', str(saved[0] / 'agent'), ['none'], (8,)], *specs)
+
+
+def test_a_policy_of_another_order_of_dict_observations_is_refused(tmp_path):
+  loads = [
+    lambda path: load_policy(['load', path, ['none'], (8,)], *SPECS),
+    lambda path: load_evaluated(path, 'main', *SPECS),
+    lambda path: load_clone(path, 3, Box.of(ACTION)),
+    lambda path: frozen.load(path, None, *SPECS),
+  ]
+
+  def save(name, **settings):
+    path = str(tmp_path / name)
+    texts = {key: tf.Variable(json.dumps(value)) for key, value in settings.items()}
+    checkpoints.save(path, policy=make_actor(), **texts)
+    return path
+
+  own = save('own/agent_behavior', settings={'dict_observations.keys': "('goal', 'where')"})
+  save('online/agent_final', settings={'dict_observations.keys': "('goal', 'where')"})
+  beside = save('online/agent_partial_target')
+  usual = save('usual/agent', settings={'dict_observations.keys': '()'})
+  flat = save('flat/agent', settings={'--env_name': "'Hopper-v2'"})
+  for load in loads:
+    load(usual)
+    for path in (own, beside):
+      with pytest.raises(UserError, match='as goal, where, now they are as their space .*: bind '):
+        load(path)
+  gin.bind_parameter('dict_observations.keys', ['goal', 'where'])
+  for load in loads:
+    for path in (own, beside, flat):
+      load(path)
+    with pytest.raises(UserError, match='as their space orders them, now they are as goal, where'):
+      load(usual)
 
 
 def test_no_path_is_said_of_the_policy_that_it_is_for():

@@ -36,6 +36,7 @@ def load(path: str, name: Optional[str], observation_spec, action_spec) -> Polic
     UserError: there is none, it has no such policy, or is of other states and actions.
   """
   path = policy_loader.expanded(path)
+  policy_loader.check_order(path, 'policy')
   specs = observation_spec, action_spec
   kept = runs.kept_settings(path)
   if '--agent_name' in kept:

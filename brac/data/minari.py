@@ -165,7 +165,7 @@ def _spec(metadata: dict[str, Any]) -> dict[str, Any]:
 def _parts(
   metadata: dict[str, Any], episode: h5py.Group, dataset_id: str, order: Sequence[str]
 ) -> list[_Part]:
-  """The parts of the observations in the order in which they are joined.
+  """The parts of the observations in the order in which they are concatenated.
 
   That is the space's own, the order of gymnasium's `flatten`, or the user's.
   """

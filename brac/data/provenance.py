@@ -24,7 +24,7 @@ def write(data_file: str, facts: dict[str, Any]) -> None:
 def compare_observation_keys(
   what: str, facts: dict[str, Any], env_name: str, keys: dict[str, int]
 ) -> None:
-  """Compares how the parts of Dict observations are joined in data and by an environment.
+  """Compares how the parts of Dict observations are concatenated in data and by an environment.
 
   The order of one and of the other may be of one width and have other numbers in each place.
 
@@ -35,7 +35,7 @@ def compare_observation_keys(
     keys: its `observation_keys`.
 
   Raises:
-    UserError: they are joined otherwise.
+    UserError: they are concatenated otherwise.
   """
   then = facts.get('observation_keys', {})
   if bool(then) != bool(keys):

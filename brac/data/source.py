@@ -23,7 +23,7 @@ class Options(NamedTuple):
   Attributes:
     episode_ends: the name of an array that is true where an episode ends.
     max_episode_steps: after how many steps an episode ends.
-    observation_keys: the parts of Dict observations, in the order in which they are joined.
+    observation_keys: the parts of Dict observations, in the order in which they are concatenated.
   """
 
   episode_ends: Optional[str] = None

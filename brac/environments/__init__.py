@@ -74,7 +74,7 @@ def introduced(env_name: str) -> BatchEnvironment:
   """
   env = described(env_name)
   suite = next(suite for suite in SUITES if suite.knows(env_name))
-  logging.info('%s: from %s', env_name, suite.__name__.rpartition('.')[2])
+  logging.info('%s: from %s', env_name, suite.__name__.rpartition('.')[2].removesuffix('_suite'))
   if env.observation_keys:
     logging.info(
       '%s: its observations are concatenated as %s; dict_observations.keys chooses another order',

@@ -26,8 +26,8 @@ class BatchEnvironment:
     env_name: their id.
     n: how many there are.
     observation_spec: of one observation, `[S]` float32.
-    observation_keys: the parts of Dict observations, in the order in which they are joined, and how
-      many numbers each has; {} of others.
+    observation_keys: the parts of Dict observations, in the order in which they are concatenated,
+      and how many numbers each has; {} of others.
     observation_dtype: the type of the numbers that the environment itself observes.
     action_spec: of one action, `[A]` float32, with a minimum and a maximum for each number, which
       the environment's own bounds contain.

@@ -1,7 +1,7 @@
-"""Dict observations, joined into one array of numbers.
+"""Dict observations, concatenated into one array of numbers.
 
-As the import of Minari's datasets joins them: part by part, in the order of the space, which is
-that of gymnasium's `flatten`, or in one that the user chooses. Other libraries have other orders
+As the import of Minari's datasets concatenates them: part by part, in the order of the space, which
+is that of gymnasium's `flatten`, or in one that the user chooses. Other libraries have other orders
 of the same width: d3rlpy puts `observation` first.
 """
 
@@ -92,8 +92,8 @@ def _leaves(env_name: str, space: Any, name: str, keys: tuple[Hashable, ...]) ->
     yield Part(name, keys, space)
 
 
-def joined_space(parts: Sequence[Part]) -> gym.spaces.Box:
-  """The space of joined observations."""
+def concatenated_space(parts: Sequence[Part]) -> gym.spaces.Box:
+  """The space of concatenated observations."""
   dtype = np.result_type(*(part.space.dtype for part in parts))
   low, high = (
     np.concatenate([
@@ -105,8 +105,8 @@ def joined_space(parts: Sequence[Part]) -> gym.spaces.Box:
   return gym.spaces.Box(low, high, dtype=dtype.type)
 
 
-def join(parts: Sequence[Part], observation: Any) -> np.ndarray:
-  """A joined observation; raises KeyError or ValueError where one does not have the parts."""
+def concatenate(parts: Sequence[Part], observation: Any) -> np.ndarray:
+  """A concatenated observation; raises KeyError or ValueError where one does not have the parts."""
   arrays = []
   for part in parts:
     array = observation

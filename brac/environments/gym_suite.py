@@ -5,7 +5,7 @@ import copy
 import importlib
 import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Optional
 
 import gym
@@ -63,9 +63,7 @@ class GymBatch(LoopBatch):
       return spec.make()
 
     super().__init__(spec.id, seeds, make, limit)
-    metadata = self._envs[0].metadata
-    fps = metadata.get('render_fps') or metadata.get('video.frames_per_second')
-    self.steps_per_second = fps and float(fps)
+    self.steps_per_second = self._rate('render_fps', 'video.frames_per_second')
 
   def _picture(self, env):
     with without_screen(), _plain_torque(env.unwrapped):
@@ -124,12 +122,13 @@ def _reset(env: gym.Env, seed: Optional[int]) -> Any:
   if 'seed' not in inspect.signature(base.reset).parameters:  # as before gym 0.22
     env.seed(seed)
     return env.reset()
-  if all(_hands_on_seed(layer) for layer in layers(env) if layer is not base):
+  if all(takes(layer.reset, 'seed') for layer in layers(env) if layer is not base):
     return env.reset(seed=seed)
   base.reset(seed=seed)
   return env.reset()
 
 
-def _hands_on_seed(wrapper: gym.Wrapper) -> bool:
-  parameters = inspect.signature(wrapper.reset).parameters.values()
-  return any(p.name == 'seed' or p.kind is p.VAR_KEYWORD for p in parameters)
+def takes(function: Callable, name: str) -> bool:
+  """Whether a function has a parameter of that name, or any."""
+  parameters = inspect.signature(function).parameters.values()
+  return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)

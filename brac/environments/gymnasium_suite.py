@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 
 from brac.environments.batch import GOES_ON, TERMINAL, TIME_LIMIT, BatchEnvironment
-from brac.environments.gym_suite import without_screen
+from brac.environments.gym_suite import takes, without_screen
 from brac.environments.loop import LoopBatch
 from brac.environments.mujoco_v2.picture import chosen_library
 from brac.errors import UserError, blaming
@@ -101,12 +101,13 @@ class GymnasiumBatch(LoopBatch):
       creator = spec.entry_point
       creator = creator if callable(creator) else registration.load_env_creator(creator)
       # It is told at once that pictures may be wanted; none is drawn before one is.
-      draws = 'rgb_array' in getattr(creator, 'metadata', {}).get('render_modes', ())
+      draws = False
+      with contextlib.suppress(Exception):  # a stranger's metadata may be anything
+        draws = 'rgb_array' in creator.metadata['render_modes'] and takes(creator, 'render_mode')
       return registration.make(spec, **({'render_mode': 'rgb_array'} if draws else {}))
 
     super().__init__(env_name, seeds, make_one, limit)
-    fps = self._envs[0].metadata.get('render_fps')
-    self.steps_per_second = fps and float(fps)
+    self.steps_per_second = self._rate('render_fps')
 
   def _picture(self, env):
     with without_screen(), chosen_library():

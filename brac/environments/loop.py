@@ -41,9 +41,9 @@ class _Episode:
 class LoopBatch(BatchEnvironment):
   """A batch of environments in a Python loop.
 
-  Their spaces are flat boxes, or to observe Dicts of boxes, which are joined. A suite's subclass
-  says `_start` and `_advance`. Environments are taken for ones with `close`, `unwrapped`, and where
-  they are wrappers `env`, and with spaces like gym's.
+  Their spaces are flat boxes, or to observe Dicts of boxes, which are concatenated. A suite's
+  subclass says `_start` and `_advance`. Environments are taken for ones with `close`, `unwrapped`,
+  and where they are wrappers `env`, and with spaces like gym's.
   """
 
   def __init__(
@@ -67,7 +67,7 @@ class LoopBatch(BatchEnvironment):
     observation_space = env.observation_space
     self._parts = dict_observations.find_parts(env_name, observation_space)
     if self._parts:
-      observation_space = dict_observations.joined_space(self._parts)
+      observation_space = dict_observations.concatenated_space(self._parts)
     _check_boxes(env_name, observation_space, env.action_space)
     super().__init__(env_name, seeds, observation_space, env.action_space, max_episode_steps)
     self.observation_keys = {part.name: part.width for part in self._parts}
@@ -89,6 +89,14 @@ class LoopBatch(BatchEnvironment):
   def _advance(self, env: Any, action: np.ndarray) -> tuple[np.ndarray, float, np.int8]:
     """Steps an environment; returns the observation, the reward, and how the episode goes on."""
     raise NotImplementedError
+
+  def _rate(self, *names: str) -> Optional[float]:
+    """The steps a second that the environment's metadata tell by one of these names, or None."""
+    rate = 0.0
+    with contextlib.suppress(Exception):  # a stranger's may be anything
+      metadata = self._envs[0].metadata
+      rate = float(next(filter(None, map(metadata.get, names))))
+    return rate if 0 < rate < np.inf else None
 
   def _picture(self, env: Any) -> np.ndarray:
     """Draws an environment: `[H, W, 3]` uint8."""
@@ -120,7 +128,7 @@ class LoopBatch(BatchEnvironment):
     if seed is not None:
       _seed_spaces(env, seed)
       self._seeds[row] = None
-    observation = self._joined(self._start(env, seed))
+    observation = self._concatenated(self._start(env, seed))
     if self._replays:
       self._episodes[row].saw(observation)
     return observation
@@ -140,13 +148,13 @@ class LoopBatch(BatchEnvironment):
     if self._replays:
       self._episodes[row].actions.append(action.tolist())  # before a step that may change it
     observation, reward, end = self._advance(self._envs[row], action)
-    observation = self._joined(observation)
+    observation = self._concatenated(observation)
     if self._replays:
       self._episodes[row].saw(observation)
     return observation, reward, end
 
-  def _joined(self, observation: Any) -> np.ndarray:
-    return dict_observations.join(self._parts, observation) if self._parts else observation
+  def _concatenated(self, observation: Any) -> np.ndarray:
+    return dict_observations.concatenate(self._parts, observation) if self._parts else observation
 
   def _checked(self, observations: Sequence[np.ndarray]) -> np.ndarray:
     stacked = np.stack(observations)
@@ -236,7 +244,11 @@ def _generators(env: Any) -> list[Any]:
   return [getattr(owner, name, None) for owner, name in _drawing(env)]
 
 
-def _set_generators(env: Any, generators: list[Any]) -> None:
+def _set_generators(env: Any, generators: Any) -> None:
+  if isinstance(generators, tuple):  # as brac kept them before: the environment's, and its spaces
+    generators, spaces = [generators[0]], generators[1]
+    for space, kept in zip(_spaces(env), spaces):
+      vars(space).update(vars(kept))
   for (owner, name), generator in zip(_drawing(env), generators):
     if generator is not None:
       setattr(owner, name, generator)

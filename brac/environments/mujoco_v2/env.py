@@ -100,6 +100,8 @@ class MujocoEnv(gym.Env):
     if mode != 'rgb_array':
       raise UserError(f"there is no window to draw in: render(mode='rgb_array'), not {mode!r}")
     if not self._camera or self._camera.size != (width, height):
+      if self._camera:
+        self._camera.close()
       self._camera = Camera(self.model, width, height)
     return self._camera.take(self.data)
 

@@ -3,9 +3,11 @@
 import atexit
 import contextlib
 import copy
-import ctypes.util
+import functools
 import importlib
 import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 
@@ -15,6 +17,13 @@ import numpy as np
 from brac import patches
 from brac.environments.mujoco_v2.tasks import TORSO
 from brac.errors import UserError, blaming
+
+_LIBRARIES = 'egl', 'osmesa'  # that draw without a screen, by their names in MUJOCO_GL
+_TRY = """
+from mujoco.gl_context import GLContext
+GLContext._context = None  # for the same as in _Renderer
+GLContext(16, 16).free()
+"""
 
 
 class Camera:
@@ -32,7 +41,9 @@ class Camera:
     self._model = copy.copy(model)
     self._model.vis.global_.offwidth, self._model.vis.global_.offheight = self.size
     with blaming('no picture can be drawn here, which takes libEGL or libOSMesa'):
-      with chosen_library():
+      with chosen_library() as failure:
+        if failure:
+          raise ValueError(failure)
         importlib.reload(mujoco.gl_context)  # which looked at MUJOCO_GL when it was imported
       mujoco.gl_context.GLContext._context = None  # for the same as in _Renderer
       self._renderer = _Renderer(self._model, height, width)
@@ -72,13 +83,32 @@ class _Renderer(mujoco.Renderer):
 
 
 @contextlib.contextmanager
-def chosen_library() -> Iterator[None]:
-  """Chooses what draws where there is no screen, and leaves no trace for other programs."""
+def chosen_library() -> Iterator[str]:
+  """Chooses what draws where there is no screen, and leaves no trace for other programs.
+
+  Gives nothing, or why neither library works.
+  """
   if os.environ.get('DISPLAY') or 'MUJOCO_GL' in os.environ:
-    yield
+    yield ''
     return
-  os.environ['MUJOCO_GL'] = 'egl' if ctypes.util.find_library('EGL') else 'osmesa'
+  failures = _failures()
+  works = len(failures) < len(_LIBRARIES)
+  os.environ['MUJOCO_GL'] = _LIBRARIES[len(failures) if works else 0]
   try:
-    yield
+    yield '' if works else '; '.join(failures)
   finally:
     del os.environ['MUJOCO_GL']
+
+
+@functools.cache
+def _failures() -> list[str]:
+  """Why the libraries that need no screen do not work, up to the first that does."""
+  failures = []
+  for library in _LIBRARIES:
+    # In a process of its own: where libEGL is loaded once MuJoCo draws with no other.
+    env = {**os.environ, 'MUJOCO_GL': library}
+    tried = subprocess.run([sys.executable, '-c', _TRY], env=env, capture_output=True, text=True)
+    if tried.returncode == 0:
+      break
+    failures.append(': '.join([library, *tried.stderr.splitlines()[-1:]]))
+  return failures

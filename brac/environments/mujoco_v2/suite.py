@@ -89,6 +89,8 @@ class MujocoBatch(BatchEnvironment):
 
   def picture(self, row, width, height):
     if not self._camera or self._camera.size != (width, height):
+      if self._camera:
+        self._camera.close()
       self._camera = Camera(self._simulation.model, width, height)
     return self._camera.take(self._simulation.datas[row])
 
