@@ -50,7 +50,11 @@ def main() -> None:
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
   output_dir = programs.folder(FLAGS.output_dir) or os.path.join(root_dir, 'report')
   all_runs, notes = results.read_tree(root_dir)
-  runs = [run for run in all_runs if FLAGS.sweeps or not run.sub_dir.startswith('sweep/')]
+  runs = [
+    results.without_estimates(run)
+    for run in all_runs
+    if FLAGS.sweeps or not run.sub_dir.startswith('sweep/')
+  ]
   if not all_runs:
     raise UserError(f'--root_dir {root_dir}: no runs of train_offline are below it')
   kept_in = os.path.join(output_dir, 'behavior.csv')

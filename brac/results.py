@@ -27,6 +27,7 @@ class About(NamedTuple):
     n_train: of how many transitions it is trained.
     command: what it was started with last.
     judged_by: the evaluated policy whose returns are its results.
+    estimates: the columns of results.csv that are no returns.
   """
 
   env_name: str
@@ -37,6 +38,7 @@ class About(NamedTuple):
   seed: int
   command: str = ''
   judged_by: str = 'main'
+  estimates: tuple[str, ...] = ()
 
 
 def write_progress(
@@ -64,9 +66,10 @@ def read_progress(folder: str) -> Optional[tuple[int, int]]:
 def read_about(folder: str) -> Optional[About]:
   """What run it is; None where it does not tell."""
   try:
-    progress = _load(folder) or {}
+    progress = {'estimates': [], **(_load(folder) or {})}  # which older versions did not have
     found = About(*(progress[name] for name in About._fields))
-    return found._replace(n_train=int(found.n_train), seed=int(found.seed))
+    n_train, seed, estimates = int(found.n_train), int(found.seed), tuple(found.estimates)
+    return found._replace(n_train=n_train, seed=seed, estimates=estimates)
   except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
     return None
 
@@ -152,6 +155,7 @@ class Run(NamedTuple):
   told: bool = True  # whether the folder says so; `total` is guessed otherwise
   fault: str = ''  # why it cannot be read
   command: str = ''  # what it was started with, where it tells that
+  estimates: tuple[str, ...] = ()  # what of `returns` is none
 
   @property
   def task(self) -> Task:
@@ -167,6 +171,16 @@ class Run(NamedTuple):
     if self.fault:
       return 'broken'
     return 'finished' if self.steps and self.step >= self.total else 'unfinished'
+
+
+def without_estimates(run: Run) -> Run:
+  """The run with returns alone, of the policies that were evaluated at all."""
+  returns = {
+    name: values
+    for name, values in run.returns.items()
+    if name not in run.estimates and not all(map(math.isnan, values))
+  }
+  return run._replace(returns=returns)
 
 
 def read_runs(root_dir: str) -> list[Run]:
@@ -247,7 +261,7 @@ def _read_run(folder: str, place: tuple[str, ...]) -> Run:
   about = read_about(folder)
   if about:
     about = about._replace(n_train=f'n{about.n_train}', seed=str(about.seed))
-    run = Run(_readable(folder), *about[:6], command=about.command)
+    run = Run(_readable(folder), *about[:6], command=about.command, estimates=about.estimates)
   else:
     run = _run_at(folder, tuple(map(_readable, place)))
   if not run.seed:

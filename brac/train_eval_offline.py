@@ -172,7 +172,7 @@ def train_eval_offline(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     data=content.fingerprint, evaluated=evaluator.names, **agent.identity(),
   )  # fmt: skip
-  about = about and about._replace(judged_by=agent.judged_by)
+  about = about and about._replace(judged_by=agent.judged_by, estimates=agent.ESTIMATES)
   with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps, about) as run:
     if run.resume(['agent']):
       agent.restore(path)

@@ -129,6 +129,17 @@ def test_a_tree_with_missing_unfinished_and_broken_runs(tree):
   ]
 
 
+def test_estimates_are_no_returns(tree):
+  folder = tree / ENV / 'eps1' / 'n1000' / 'fqe' / '0' / '0'
+  write_run(tree, folder.relative_to(tree), {'main': [''] * 3, 'value': [1.0, 2.0, 3.0]})
+  about = results.About(ENV, 'eps1', 1000, 'fqe', '0', 0, estimates=('value',))
+  results.write_progress(folder, 30, 30, about)
+  (run,) = [run for run in results.read_runs(tree) if run.agent == 'fqe']
+  assert run.returns['value'] == (1.0, 2.0, 3.0) and not results.without_estimates(run).returns
+  done = run_report(tree)
+  assert done.returncode == 0 and 'fqe value' not in done.stdout and 'nan' not in done.stdout
+
+
 def test_the_report_on_itself_again_is_the_same(tree):
   first = run_report(tree)
   assert first.returncode == 0 and run_report(tree).stdout == first.stdout

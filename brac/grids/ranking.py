@@ -41,7 +41,7 @@ def summary(rows: list[tuple[float, float]]) -> str:
     UserError: there are fewer than two.
   """
   if len(rows) < 2:
-    raise UserError(f'to rank takes two policies with both numbers, and there is {len(rows)}')
+    raise UserError(f'ranking needs at least two policies with both numbers, not {len(rows)}')
   estimates, truths = zip(*rows)
   regret = regret_at_1(estimates, truths)
   spread = max(truths) - min(truths)
