@@ -110,11 +110,12 @@ def make_agent(observation_spec, action_spec, transitions, behavior_files):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-  """The folder of a file system of 384 kB."""
+def small_disk(request, tmp_path):
+  """The folder of a file system of 256 kB, or of what its parameter says."""
   folder = str(tmp_path / 'disk')
   os.mkdir(folder)
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=384k', 'tmpfs', folder]
+  size = getattr(request, 'param', '256k')
+  mount = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder]
   if not shutil.which('mount') or subprocess.run(mount, capture_output=True).returncode:
     pytest.skip('no right to mount a small file system here')
   yield folder

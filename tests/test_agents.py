@@ -248,7 +248,7 @@ def test_a_checkpoint_without_optimizers_seed_and_step_is_restored_and_what_lack
     for key, value in weights(restored).items()
     if key.startswith(('optimizers/', 'seed', 'global_step'))
   }
-  with caplog.at_level('INFO'):
+  with caplog.at_level('INFO', 'absl'):
     restored.restore(path)
   (message,) = caplog.messages
   assert message == f'{path} has no {", ".join(sorted(lacking))}: they start afresh'

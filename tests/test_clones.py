@@ -132,7 +132,7 @@ def test_the_likelihood_is_that_of_the_density(tmp_path):
 
 
 def test_a_clone_of_the_data_is_taken_without_a_warning(tmp_path, caplog):
-  caplog.set_level('INFO')
+  caplog.set_level('INFO', 'absl')
   b = actor()
   data = data_of(b)
   path = save_clone(tmp_path, b, data)

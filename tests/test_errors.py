@@ -49,7 +49,7 @@ def test_without_a_place_a_message_begins_with_the_parameter():
 
 
 def test_a_number_that_will_be_clipped_is_warned_of(caplog):
-  with caplog.at_level('WARNING'):
+  with caplog.at_level('WARNING', 'absl'):
     warn_of_clipping('f', 0, 500, x=0.0, y=500.0)
     assert not caplog.messages
     warn_of_clipping('f', 0, 500, x=1000.0, y=-1.0)

@@ -136,9 +136,10 @@ def test_a_copied_folder_of_presets_is_a_folder_of_its_own(tmp_path, monkeypatch
 
 
 def test_tuned_settings_have_the_name_of_their_preset(tmp_path, monkeypatch):
-  configs = shutil.copytree(project_folder('configs'), tmp_path / 'configs')
+  monkeypatch.chdir(tmp_path)  # what stands in the present folder comes first
+  configs = shutil.copytree(project_folder('configs'), tmp_path / 'ours' / 'configs')
   write(configs / 'tuned' / 'Walker2d-v2', kl_vp="include 'kl_vp.gin'\nALPHA = 30.0\n")
-  monkeypatch.setattr(gin_config, 'project_folder', lambda name: str(tmp_path / name))
+  monkeypatch.setattr(gin_config, 'project_folder', lambda name: str(tmp_path / 'ours' / name))
   for path in ('tuned/Walker2d-v2/kl_vp.gin', 'configs/tuned/Walker2d-v2/kl_vp.gin'):
     preset = gin_config.parse([path], [])
     assert (preset.name, preset.agent_name) == ('kl_vp', 'brac_primal')

@@ -818,7 +818,7 @@ def test_whole_floats_and_ints_are_numbers(name, parameters, make_agent):
   ],
 )
 def test_a_multiplier_outside_of_its_bounds_is_warned_of(name, parameters, make_agent, caplog):
-  with caplog.at_level('WARNING'):
+  with caplog.at_level('WARNING', 'absl'):
     make_agent(name, **parameters)
   (parameter,) = parameters
   (message,) = caplog.messages

@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 
+import pytest
 from reading import assert_same_run, files, results, scalars, unchanged
 from small_world import (
   BRIEF,
@@ -84,6 +85,7 @@ def test_data_that_is_there_is_not_written_over(start, world):
   assert unchanged(before, files(world / 'data'))
 
 
+@pytest.mark.parametrize('small_disk', ['384k'], indirect=True)  # a run and two of its saves
 def test_a_longer_online_run_that_finds_the_disk_full_loses_nothing(
   start,
   world,
