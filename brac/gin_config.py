@@ -119,6 +119,8 @@ def _parse(
     if not scope and selector != _MACRO
     for name, value in bindings.items()
   }
+  for name in macros.keys() - called:
+    del _CONFIG[name, _MACRO]  # its value is nobody's, so that nothing shows it as a run's
   if agent:
     agent['agent_name'] = bound['train_eval_offline.agent_name']
   idle = tuple(name for name in macros if name not in called and name not in called_before)

@@ -258,6 +258,8 @@ def test_a_run_tells_the_value_at_each_evaluation_and_goes_on(run, tmp_path):
   save_actor(tmp_path / 'agent_behavior', 1)
   with pytest.raises(UserError, match=r'--frozen_policy was .*, is .*; choose another'):
     run('stopped', policy)
+  with pytest.raises(UserError, match="'s, of which it tells the value; name that one"):
+    run('of_an_estimate', str(straight / 'agent'))
   moved = save_actor(tmp_path / 'moved', 0)  # what is the same policy may be elsewhere
   stopped = run('stopped', moved)
   assert (stopped / 'results.csv').read_text().splitlines() == text

@@ -257,6 +257,7 @@ def test_a_macro_whose_place_another_value_takes_is_no_mistake(parse, tmp_path):
   over = 'train_eval_offline.batch_size = 4'
   for text, *bindings in [(f"include 'inner.gin'\n{over}",), ("include 'inner.gin'", over)]:
     assert parse(text, *bindings).idle == ()
+    assert 'size' not in operative.macros()  # its old value is shown as no run's
     with pytest.raises(UserError, match="'size' names no parameter"):
       parse(text, *bindings, 'size = 5')
   assert parse(f"include 'inner.gin'\nsise = 5\n{over}").idle == ('sise',)

@@ -99,6 +99,17 @@ def test_a_search_is_a_table_that_is_sorted_by_the_last_return(tmp_path, run):
   assert [s.status for group in groups for s in group.sessions] == [api_pb2.STATUS_SUCCESS] * 4
 
 
+def test_what_a_kill_left_open_at_the_end_ends_with_the_next_command(tmp_path, run):
+  path = run(3.0, 0, last=TOTAL - 10)
+  about = results.About('Hopper-v2', 'eps1', 1000, 'kl_vp', 'alpha_3.0', 0)
+  settings = runs.Settings(agent_name='brac_primal', env_name='Hopper-v2', seed=0)
+  for _ in range(2):
+    with runs.RunFolder(path, settings, False, TOTAL, about) as folder:
+      folder.write_finished(TOTAL)
+    (group,) = read(tmp_path)[1]
+    assert [session.status for session in group.sessions] == [api_pb2.STATUS_SUCCESS]
+
+
 def test_a_run_that_goes_on_has_one_session_which_began_when_it_did(tmp_path, run):
   path = run(3.0, 0, last=10)
   (before,) = (s for group in read(tmp_path)[1] for s in group.sessions)

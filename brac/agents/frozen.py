@@ -56,6 +56,11 @@ def load(path: str, name: Optional[str], observation_spec, action_spec) -> Polic
 def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:
   """The agent of a save, made with the parameters that it was made with there."""
   made = agents.load(ast.literal_eval(kept['--agent_name']), f'the agent of {path}')
+  if '--frozen_policy' in kept:
+    raise UserError(
+      f"policy {path}: the policy of {made.name} is another checkpoint's, of which it tells the "
+      'value; name that one'
+    )
   common = inspect.signature(Agent.__init__).parameters.keys() - {'self', *_GIVEN}
   own = inspect.signature(made).parameters.keys()
   parameters = {}

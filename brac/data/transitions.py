@@ -151,14 +151,14 @@ def used(size: int, n: int, block: int, seed: int, path: str) -> Numbers:
 def hold_out(
   end: np.ndarray, numbers: Numbers, fraction: float, seed: int, path: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Parts rows into those to train on and those of whole episodes that are held out.
+  """Splits rows into those to train on and those of whole episodes that are held out.
 
   Episodes are drawn until they have at least `fraction` of the rows. All of an episode goes to one
   side, wherever blocks in a drawn order put its rows.
 
   Args:
     end: of all rows of the dataset, as they were stored.
-    numbers: of the rows that are parted.
+    numbers: of the rows that are split.
     fraction: above 0.
     seed: of the draw.
     path: names the dataset.

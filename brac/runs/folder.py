@@ -152,13 +152,13 @@ class RunFolder:
 
   def end(self, step: int) -> None:
     """Writes down that the run is at its end, saved and evaluated."""
+    session.end(self.path)  # first: what progress.json calls finished is not ended again
     self.write_progress(step)
-    session.end(self.path)
 
   def write_finished(self, step: int) -> None:
     """The same for a run that has nothing left to do; what tells so already keeps its command."""
     if not results.is_finished(self.path, step):
-      self.write_progress(step)
+      self.end(step)
 
   def write_progress(self, step: int) -> None:
     """Writes down at what step the run is saved and evaluated."""
