@@ -25,7 +25,7 @@ from absl import flags
 from brac import files, programs, results
 from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
-from brac.grids import grid_flags, metrics, outcome, presets, ranking, search, space
+from brac.grids import grid_flags, outcome, presets, ranking, search, space
 from brac.grids.jobs import Job, run_jobs
 from brac.grids.metrics import Returns, Values
 from brac.grids.plan import Plan
@@ -98,27 +98,31 @@ def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> 
 _SHARED = ('discount', 'out_of_box_actions', 'shuffle_steps', 'use_seed_for_data')
 
 
-def fqe_job_of(env_name: str, policy: str, folder: str, step: int) -> Job:
-  """The program that estimates what the run in a folder is worth, which stands at a step.
-
-  Args:
-    env_name: the environment.
-    policy: the evaluated policy; '': the one that the run is judged by.
-    folder: the run's.
-    step: names the estimate.
-  """
-  checkpoint = os.path.join(os.path.abspath(folder), 'agent')
-  bindings = [f'fqe_agent.Agent.checkpoint={checkpoint!r}']
-  bindings += [f'fqe_agent.Agent.policy_name={policy!r}'] if policy else []
+def fqe_bindings(policy: str) -> list[str]:
+  """What is bound of all estimates; `policy`: whose, '' for the one that a run is judged by."""
+  bindings = [f'fqe_agent.Agent.policy_name={policy!r}'] if policy else []
   for binding in FLAGS.gin_bindings:
     selector, _, parameter = binding.partition('=')[0].strip().rpartition('.')
     if selector.endswith('train_eval_offline') and parameter in _SHARED:
       bindings.append(binding)
+  return bindings
+
+
+def fqe_job_of(env_name: str, policy: str, root_dir: str, folder: str, step: int) -> Job:
+  """The program that estimates what the run in a folder is worth, which stands at a step.
+
+  Args:
+    env_name: the environment.
+    policy: see `fqe_bindings`.
+    root_dir: below which the estimate is to be.
+    folder: the run's.
+    step: names the estimate.
+  """
+  checkpoint = os.path.join(os.path.abspath(folder), 'agent')
+  bindings = [f'fqe_agent.Agent.checkpoint={checkpoint!r}', *fqe_bindings(policy)]
   grid = grid_flags.make_grid(FLAGS.fqe_steps)
   plan = Plan(
-    dataclasses.replace(
-      grid, root_dir=metrics.root_of(folder), n_eval_episodes=0, gin_bindings=bindings
-    )
+    dataclasses.replace(grid, root_dir=root_dir, n_eval_episodes=0, gin_bindings=bindings)
   )
   job = plan.training(env_name, FLAGS.data_name, 'fqe', FLAGS.seed, str(step))
   if job is None:
@@ -135,7 +139,10 @@ def open_search(env_name: str, preset: str, tried: Space) -> Search:
   metric = Returns(FLAGS.last)
   if FLAGS.metric == 'fqe':
     evaluate = functools.partial(fqe_job_of, env_name, tried.policy)
-    metric = Values(FLAGS.last, FLAGS.fqe_steps, evaluate)
+    config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
+    bindings = fqe_bindings(tried.policy)
+    bound = presets.load(presets.find_preset(config_dir, 'fqe'), bindings).settings
+    metric = Values(FLAGS.last, FLAGS.fqe_steps, evaluate, bound)
   root_dir = programs.folder(FLAGS.root_dir)
   place = map(folder_name, (env_name, FLAGS.data_name, f'n{FLAGS.n_train}', preset, 'sweep'))
   name = f'{env_name} {FLAGS.data_name} {preset}'

@@ -18,7 +18,7 @@ from brac.data.transitions import GOES_ON, TERMINAL, Transitions
 from brac.errors import UserError
 from brac.grids import curves, statistics
 from brac.grids.behavior import Behavior, load_behavior, write_behavior
-from brac.grids.notes import notes_on_runs
+from brac.grids.notes import differing, notes_on_runs
 from brac.grids.summary import Summary
 
 ENV = 'HalfCheetah-v2'
@@ -369,6 +369,18 @@ def test_a_run_that_does_not_tell_its_length_is_compared_with_the_longest(tmp_pa
   assert bc[2:] == ['1.0', '0.0', '2', '?', '1', '0', '0']
   told = [line[1] for line in read_csv(tmp_path / 'report' / 'runs.csv')[1:]]
   assert told == ['finished?', 'unfinished?', 'finished?', 'unfinished?', 'finished']
+
+
+@pytest.mark.parametrize(
+  'fraction, version, differ',
+  [('0.0', 'b', False), ('0.1', 'b', True), ('0.0', 'a', True)],
+)
+def test_a_parameter_that_an_older_version_lacks_stands_at_its_default(fraction, version, differ):
+  old = {'version': 'a', 'sac_agent.Agent.ensemble_q_lambda': '1.0'}
+  new = {**old, 'version': version, 'train_eval_offline.validation_fraction': fraction}
+  assert ('train_eval_offline.validation_fraction' in differing([old, new, {}])) == differ
+  # What is no parameter of ours has no default, and counts.
+  assert 'Agent.alpha' in differing([old, {**new, 'Agent.alpha': '1'}])
 
 
 def test_runs_of_different_lengths_or_settings_are_not_averaged_in_silence(tmp_path):

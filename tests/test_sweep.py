@@ -313,8 +313,8 @@ json.dump(told, open(folder + '/progress.json', 'w'))
 """
 ESTIMATE = """
 import json, os, sys
-folder, step = sys.argv[1:]
-place = f'{folder}/fqe/E-v0/d/n1/fqe/{step}/0'
+root, folder, step = sys.argv[1:]
+place = f'{root}/E-v0/d/n1/fqe/{step}/0'
 os.makedirs(place)
 last = open(folder + '/results.csv').read().splitlines()[-1].split(',')
 assert last[0] == step
@@ -330,13 +330,14 @@ def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(t
   trial.write_text(TRIAL.replace(leaves, TELLS + leaves))
   estimate.write_text(ESTIMATE)
 
-  def evaluate(folder, step):
-    command = [sys.executable, '-I', '-S', str(estimate), folder, str(step)]
+  def evaluate(root, folder, step):
+    command = [sys.executable, '-I', '-S', str(estimate), root, folder, str(step)]
     return Job(f'{folder} {step}', command, str(tmp_path / 'logs' / 'fqe.log'))
 
-  def make():
+  def make(discount=0.99):
     values = {'ALPHA': [0.1, 1.0, 10.0], 'POLICY_LR': [1e-4, 3e-4]}
-    return make_search(tmp_path, trial, values, metric=Values(2, 15, evaluate))
+    metric = Values(2, 15, evaluate, {'discount': discount})
+    return make_search(tmp_path, trial, values, metric=metric)
 
   search = make()
   run([search], Local(2))
@@ -364,6 +365,34 @@ def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(t
   n = len(states(again))
   run([again], Local(2))
   assert len(states(again)) == n
+  # Other estimates are none of this search's, and are made; a trial is as far as it was.
+  other = make(0.5)
+  assert set(levels(other).values()) == {0}
+  run([other], Local(2))
+  assert levels(other) == levels(again) and other.faults == {}
+
+
+def test_a_damaged_trial_of_a_search_by_values_ends_that_trial_alone(tmp_path):
+  trial, estimate = tmp_path / 'trial.py', tmp_path / 'estimate.py'
+  leaves = "with open(folder + '/starts'"
+  trial.write_text(TRIAL.replace(leaves, TELLS + leaves))
+  estimate.write_text(ESTIMATE)
+
+  def evaluate(root, folder, step):
+    command = [sys.executable, '-I', '-S', str(estimate), root, folder, str(step)]
+    return Job(f'{folder} {step}', command, str(tmp_path / 'logs' / 'fqe.log'))
+
+  values = {'ALPHA': [0.1, 1.0, 10.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial, values, metric=Values(2, 15, evaluate, {}))
+  damaged, *others = search._points
+  os.makedirs(search.run_folder(damaged))
+  with open(os.path.join(search.run_folder(damaged), 'progress.json'), 'w', encoding='utf-8') as f:
+    f.write('{"step": 3')
+  run([search], Local(2))
+  assert search.faults.keys() == {damaged.name}
+  assert search.faults[damaged.name].startswith(search.run_folder(damaged))
+  assert all(levels(search)[point.name] for point in others)
+  assert states(search).count('FAIL') == 1 and 'RUNNING' not in states(search)
 
 
 def test_ranks_and_regret():
@@ -494,7 +523,7 @@ def test_a_search_needs_no_simulator(tmp_path):
   values = {}
   for trial in place.glob('LR*'):
     step, _ = results.read_progress(str(trial / '0'))
-    estimate = trial / f'0/fqe/Pendulum-v1/randwalk/n1000/fqe/{step}/0'
+    (estimate,) = trial.glob(f'0/fqe/*/Pendulum-v1/randwalk/n1000/fqe/{step}/0')
     steps, columns = results.read_results(str(estimate / 'results.csv'))
     assert steps == (50, 100, 150)
     assert results.read_settings(str(estimate))['train_eval_offline.discount'] == '0.9'

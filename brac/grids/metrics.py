@@ -3,7 +3,8 @@
 import abc
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from brac import results
 from brac.errors import UserError
@@ -67,25 +68,39 @@ class Values(Metric):
   """The value that fqe estimates of a trial's policy as it was saved last, for which nothing acts.
 
   The estimate is a run of its own in the trial's folder, for each step at which there is one:
-  fqe/{ENV}/{DATA_NAME}/n{N_TRAIN}/fqe/{STEP}/{SEED}. So a trial is trained to its next rung alone.
+  fqe/{KEY}/{ENV}/{DATA_NAME}/n{N_TRAIN}/fqe/{STEP}/{SEED}. So a trial is trained to its next rung
+  alone. The key tells estimates apart that were made otherwise.
   """
 
   name = 'value'
   last = 1  # of estimates at several steps
 
-  def __init__(self, averaged: int, fqe_steps: int, evaluate: Callable[[str, int], Job]):
+  def __init__(
+    self,
+    averaged: int,
+    fqe_steps: int,
+    evaluate: Callable[[str, str, int], Job],
+    settings: Mapping[str, object],
+  ):
     """Takes how an estimate is made.
 
     Args:
       averaged: how many of its last evaluations an estimate is the mean of.
       fqe_steps: the training steps of one.
-      evaluate: the program that makes that of the run in a folder, which stands at a step.
+      evaluate: the program that makes it, given below which folder its run is to be, and the folder
+        and the step of the run that it is of.
+      settings: what is bound of an estimate, which the key is of.
     """
     self.averaged, self._fqe_steps, self._evaluate = averaged, fqe_steps, evaluate
+    self._key = f'{zlib.crc32(repr([fqe_steps, sorted(settings.items())]).encode()):08x}'
+
+  def _root(self, folder: str) -> str:
+    """Where the estimates of the run in a folder are."""
+    return os.path.join(folder, 'fqe', self._key)
 
   def curve(self, folder: str, policy: str) -> Curve:
     values = {}
-    for run in results.read_runs(root_of(folder)):
+    for run in results.read_runs(self._root(folder)):
       if run.status == 'finished' and run.step >= self._fqe_steps and run.sub_dir.isdecimal():
         values[int(run.sub_dir)] = final(run, self.name, self.averaged)
     steps = sorted(step for step, value in values.items() if not math.isnan(value))
@@ -95,13 +110,9 @@ class Values(Metric):
     return rungs[min(level, len(rungs) - 1)]
 
   def jobs(self, folder: str, train: Callable[[int], Job], goal: int) -> Iterator[Job]:
-    if not results.is_finished(folder, goal):
+    if _step(folder) < goal:
       yield train(goal)
-    try:
-      step, _ = results.read_progress(folder) or (0, 0)
-    except ValueError as error:
-      raise UserError(f'{folder}: {error}') from error
-    yield self._evaluate(folder, step)
+    yield self._evaluate(self._root(folder), folder, _step(folder))
 
   def describe(self, policy: str) -> str:
     return (
@@ -110,6 +121,10 @@ class Values(Metric):
     )
 
 
-def root_of(folder: str) -> str:
-  """Where the fitted Q evaluations of the run in a folder are."""
-  return os.path.join(folder, 'fqe')
+def _step(folder: str) -> int:
+  """The step at which the run in a folder is saved; raises UserError where that is damaged."""
+  try:
+    step, _ = results.read_progress(folder) or (0, 0)
+  except ValueError as error:
+    raise UserError(f'{folder}: {error}') from error
+  return step

@@ -1,7 +1,8 @@
 """What a reader of the tables has to know about single runs, and to compare them."""
 
+import inspect
 import os
-from typing import Sequence
+from typing import Optional, Sequence
 
 from brac import results
 from brac.grids.statistics import final
@@ -84,7 +85,29 @@ def _notes_on_task(summary: Summary, task: Task, of_one_length: bool) -> list[st
 
 
 def differing(settings: Sequence[dict[str, str]]) -> list[str]:
-  """The parameters that are not the same in all of these that are known, but for the clone."""
+  """The parameters that are not the same in all of these that are known, but for the clone.
+
+  One that a version did not have yet is at its default in the runs of that version.
+  """
   known = [x for x in settings if x]
   names = sorted({name for x in known for name in x if not name.endswith('behavior_ckpt_file')})
-  return [name for name in names if len({x.get(name) for x in known}) > 1]
+  found = []
+  for name in names:
+    values = {x.get(name) for x in known}
+    if None in values and len({x.get('version') for x in known}) > 1:
+      values = (values - {None}) | {_default(name)}
+    if len(values) > 1:
+      found.append(name)
+  return found
+
+
+def _default(name: str) -> Optional[str]:
+  """The default of one of our parameters, as gin writes it; None where it is none or has none."""
+  from brac import gin_config
+
+  gin_config.import_all()
+  selector, _, parameter = name.rpartition('.')
+  ours = {gin_config.short(whole) for whole in gin_config.configurables()}
+  known = gin_config.parameters(selector) if selector in ours else {}
+  default = known[parameter].default if parameter in known else inspect.Parameter.empty
+  return None if default is inspect.Parameter.empty else repr(default)

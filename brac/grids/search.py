@@ -314,15 +314,28 @@ class Trial:
     self._asked, self._n_reported, self._pruned = search.ask(point), 0, False
     self._goal = search.schedule.total_train_steps
     self._following: Optional[Job] = None
+    self._fault = ''
     self._report()  # of what it did before it was decided that it goes on
 
-  def start(self, backend: Backend) -> None:
+  def start(self, backend: Backend) -> bool:
+    """Starts its program; whether it could be: what its folder tells may be damaged."""
     search = self.search
     (level,) = (s.level for s in search.standings() if s.point == self.point)
     self._goal = search.metric.goal(search.schedule.rungs(), level)
     folder, train = search.run_folder(self.point), functools.partial(search.job_of, self.point)
     self._backend, self._jobs = backend, search.metric.jobs(folder, train, self._goal)
-    self.started = backend.start(next(self._jobs))
+    job = self._next_job()
+    if job:
+      self.started = backend.start(job)
+    return bool(job)
+
+  def _next_job(self) -> Optional[Job]:
+    """The program that is to follow; None where there is none, or it cannot be told which."""
+    try:
+      return next(self._jobs, None)
+    except UserError as error:  # of this trial, and no reason to end the search
+      self._fault = str(error)
+      return None
 
   def advance(self) -> bool:
     """Reports what is new, and stops the program where the pruner says so; whether it is over."""
@@ -339,7 +352,7 @@ class Trial:
 
   def _goes_on(self) -> bool:
     """Whether a program is to follow on one that is over; it is started once there is room."""
-    self._following = self._following or next(self._jobs, None)
+    self._following = self._following or self._next_job()
     if not self._following:
       return False
     if self._backend.has_room():
@@ -352,17 +365,21 @@ class Trial:
     value = curve.mean(last, self.search.schedule.total_train_steps)
     is_there = not math.isnan(curve.mean(last, self._goal))
     status = self.started and self.started.poll()
-    if not math.isnan(value):
+    if self._fault:
+      self._fail(self._fault)
+    elif not math.isnan(value):
       self.search.tell(self._asked, 'COMPLETE', value)
     elif is_there or self._pruned or self._n_reported and not self.started:
       self.search.tell(self._asked, 'PRUNED')
     elif interrupted or not self.started or status == InUse.exit_status:
       self.search.tell(self._asked, 'FAIL')
     else:
-      fault = self.started.fault() or f'{self.started.log}: it ended before its time'
-      self.search.faults[self.point.name] = fault
-      self.search.tell(self._asked, 'FAIL', fault=fault)
+      self._fail(self.started.fault() or f'{self.started.log}: it ended before its time')
     self._claim.close()
+
+  def _fail(self, fault: str) -> None:
+    self.search.faults[self.point.name] = fault
+    self.search.tell(self._asked, 'FAIL', fault=fault)
 
   def _report(self) -> bool:
     """Reports the evaluations that are new; whether the pruner stops the trial at one of them."""
@@ -394,7 +411,10 @@ def run_searches(searches: list[Search], backend: Backend, poll_seconds: float =
           trial = next(filter(None, (search.next() for search in searches)), None)
           if not trial:
             break
-          trial.start(backend)
+          if not trial.start(backend):
+            trial.end()
+            say_end(trial)
+            continue
           running.append(trial)
           print(f'{trial.search.name} {trial.point.name}: started, {trial.started.log}', flush=True)
         if not running and not any(search.others_run for search in searches):

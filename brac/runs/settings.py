@@ -45,10 +45,8 @@ RULES = (
   # collected with, whose paths `--data_config` is without.
   (r'--evaluated', Rule.WARNED),
   (r'--(seed|agent_name|env_name|frozen_policy|data_config|n_samples|n_envs)', Rule.REFUSED),
-  (
-    r'train_eval_offline\.validation_fraction',
-    Rule.REFUSED,
-  ),  # or it has trained on what is held out
+  # A run with another fraction has trained on what is held out.
+  (r'train_eval_offline\.validation_fraction', Rule.REFUSED),
   # Gin's parameters. A run keeps the clone that it was begun with, wherever that is now.
   (r'.*\.behavior_ckpt_file|fqe_agent\.Agent\.checkpoint', Rule.FREE),
   (rf'.*\.({"|".join(results.NO_NUMBER_DEPENDS_ON)})', Rule.FREE),

@@ -29,7 +29,10 @@ _SMALL = {
   'collect_data': ['--n_samples=1200', '--n_eval_episodes=1'],
   'train_offline': ['--total_train_steps=2', '--n_eval_episodes=1'],
   'record_video': ['--steps=3'],
-  'run_paper': ['--total_train_steps=2', '--n_eval_episodes=1', '--n_train=1200', '--seeds=0'],
+  'run_paper': [
+    *('--total_train_steps=2', '--n_eval_episodes=1', '--n_train=1200', '--seeds=0'),
+    '--data_names=eps1',
+  ],
   'sweep': [
     *('--total_train_steps=2', '--first_rung=1', '--n_eval_episodes=1', '--n_train=1200'),
     *('--max_trials=1', '--clone_steps=1', '--tuned_dir=tuned', '--fqe_steps=2'),
@@ -155,7 +158,7 @@ def test_the_commands_of_a_page_run(start, home, page):
     if any(word in [program, *flags] and not there() for word, there in _NEEDS.items()):
       continue
     if program == 'run_paper' and not any(f.startswith('--env_names') for f in flags):
-      flags = [*flags, '--env_names=Hopper-v2', '--data_names=eps1']
+      flags = [*flags, '--env_names=Hopper-v2']
     if page == 'docs/add_a_divergence.md':
       flags = [f.replace('jeffreys', 'kl') for f in flags]  # tests/test_divergences.py adds it
     flags = [re.sub('=/(my|tmp)/', rf'={home}/\1/', f).replace('$HOME', str(home)) for f in flags]
