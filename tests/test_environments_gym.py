@@ -360,3 +360,21 @@ def test_the_edges_of_the_action_spec_are_in_the_space(name):
   space = batch._envs[0].action_space
   assert np.all(np.nextafter(spec.minimum, np.float32(-9)) < space.low)
   assert np.all(np.nextafter(spec.maximum, np.float32(9)) > space.high)
+
+
+def test_a_state_is_the_same_bytes_whatever_dtypes_are_one_object():
+  def make():
+    batch = make_batch('Pendulum-v1', 1, seed=0)
+    batch.reset()
+    batch._envs[0].unwrapped.kept = np.ones([2, 3], order='F')  # and `state` is made in each step
+    return batch
+
+  batch, restored = make(), make()
+  restored.state = batch.state
+  actions = np.full([1, 1], 0.5, np.float32)
+  for each in (batch, restored):
+    each.step(actions)
+  assert restored.state == batch.state
+  kept = restored._envs[0].unwrapped.kept
+  assert kept.flags.f_contiguous and kept.flags.writeable and kept.flags.owndata
+  np.testing.assert_array_equal(kept, 1)

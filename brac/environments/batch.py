@@ -1,5 +1,6 @@
 """What a batch of environments is: `n` copies of one, stepped side by side."""
 
+import io
 import pickle
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -149,10 +150,10 @@ class BatchEnvironment:
     rows, self.unsaved = b'', '' if self.saves else 'it cannot be saved'
     if self.saves:
       try:
-        once = pickle.dumps(self._get_rows())
+        once = _pickled(self._get_rows())
         # A pickle also tells which equal parts are one object. Loading settles that, so that a
         # batch that was restored and one that never stopped give the same bytes.
-        rows = pickle.dumps(pickle.loads(once))
+        rows = _pickled(pickle.loads(once))
       except Exception as error:  # a stranger's environment may raise anything
         self.unsaved = first_line(error)
     return pickle.dumps((self._identity(), self._counts, rows, self.unsaved))
@@ -205,6 +206,32 @@ class BatchEnvironment:
   def _set_rows(self, rows: Any) -> Sequence[int]:
     """Puts the environments into a state; returns the rows for which that failed."""
     raise NotImplementedError
+
+
+class _Pickler(pickle.Pickler):
+  """A pickler that tells numpy's own dtypes by their names.
+
+  They are one object each, but not where numpy's way has loaded them; an environment that was
+  restored has arrays of both kinds after a step.
+  """
+
+  def reducer_override(self, value):
+    if isinstance(value, np.dtype) and value.isbuiltin == 1:
+      return np.dtype, (value.str,)
+    if type(value) is np.ndarray and value.dtype.isbuiltin == 1 and not value.dtype.hasobject:
+      order = 'F' if value.flags.fnc else 'C'
+      return _array, (value.dtype.str, value.shape, order, value.tobytes(order))
+    return NotImplemented
+
+
+def _array(dtype: str, shape: tuple[int, ...], order: str, content: bytes) -> np.ndarray:
+  return np.ndarray(shape, dtype, content, order=order).copy(order)  # which owns what it has
+
+
+def _pickled(value: Any) -> bytes:
+  file = io.BytesIO()
+  _Pickler(file).dump(value)
+  return file.getvalue()
 
 
 def _spec(space: gym.spaces.Box, name: str) -> BoundedTensorSpec:
