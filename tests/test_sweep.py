@@ -309,7 +309,8 @@ def test_what_another_program_trains_is_waited_for(tmp_path, trial_script):
 
 # Such a trial tells its step as well; and what estimates it, which finds the worst the best.
 TELLS = """told = {'step': int(step), 'total_train_steps': int(total)}
-json.dump(told, open(folder + '/progress.json', 'w'))
+open(folder + '/progress.new', 'w').write(json.dumps(told))
+os.replace(folder + '/progress.new', folder + '/progress.json')
 """
 ESTIMATE = """
 import json, os, sys
@@ -372,7 +373,9 @@ def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(t
   assert levels(other) == levels(again) and other.faults == {}
 
 
-def test_a_damaged_trial_of_a_search_by_values_ends_that_trial_alone(tmp_path):
+@pytest.fixture
+def search_by_values(tmp_path):
+  """A search of three trials."""
   trial, estimate = tmp_path / 'trial.py', tmp_path / 'estimate.py'
   leaves = "with open(folder + '/starts'"
   trial.write_text(TRIAL.replace(leaves, TELLS + leaves))
@@ -383,7 +386,21 @@ def test_a_damaged_trial_of_a_search_by_values_ends_that_trial_alone(tmp_path):
     return Job(f'{folder} {step}', command, str(tmp_path / 'logs' / 'fqe.log'))
 
   values = {'ALPHA': [0.1, 1.0, 10.0], 'POLICY_LR': [1e-4]}
-  search = make_search(tmp_path, trial, values, metric=Values(2, 15, evaluate, {}))
+  return make_search(tmp_path, trial, values, metric=Values(2, 15, evaluate, {}))
+
+
+def write_trial(search, point, step, total):
+  """The run of a trial as it was saved at a step on its way to another."""
+  folder = search.run_folder(point)
+  os.makedirs(folder)
+  with open(os.path.join(folder, 'results.csv'), 'w', encoding='utf-8') as f:
+    f.write('step,main\n' + ''.join(f'{k},5000\n' for k in range(10, step + 1, 10)))
+  results.write_progress(folder, step, total)
+  return folder
+
+
+def test_a_damaged_trial_of_a_search_by_values_ends_that_trial_alone(search_by_values):
+  search = search_by_values
   damaged, *others = search._points
   os.makedirs(search.run_folder(damaged))
   with open(os.path.join(search.run_folder(damaged), 'progress.json'), 'w', encoding='utf-8') as f:
@@ -393,6 +410,39 @@ def test_a_damaged_trial_of_a_search_by_values_ends_that_trial_alone(tmp_path):
   assert search.faults[damaged.name].startswith(search.run_folder(damaged))
   assert all(levels(search)[point.name] for point in others)
   assert states(search).count('FAIL') == 1 and 'RUNNING' not in states(search)
+
+
+def test_what_a_search_by_returns_has_stopped_is_estimated_where_it_stands(search_by_values):
+  search = search_by_values
+  stopped = search._points[2]  # the worst by value, which goes no further
+  folder = write_trial(search, stopped, 40, 270)
+  run([search], Local(2))
+  assert search.faults == {} and levels(search)[stopped.name] == 1
+  assert search.curve(stopped).steps == (40,)
+  assert not os.path.exists(os.path.join(folder, 'starts'))
+
+
+def test_the_estimates_of_a_run_that_is_gone_are_not_those_of_the_next(search_by_values):
+  search = search_by_values
+  gone, shorter, _ = search._points
+  folder = write_trial(search, gone, 30, 30)
+  write_trial(search, shorter, 30, 30)
+  run([search], Local(2))
+  before = levels(search)
+  assert before[gone.name] and before[shorter.name]
+  os.remove(os.path.join(folder, 'progress.json'))
+  results.write_progress(search.run_folder(shorter), 20, 30)  # a run that was begun anew
+  assert levels(search) == {**before, gone.name: 0, shorter.name: 0}
+  again = Search(
+    *(getattr(search, x) for x in ('name', 'space', 'schedule', 'folder')),
+    0,
+    search.job_of,
+    search.metric,
+  )
+  run([again], Local(2))
+  assert again.faults.keys() == {gone.name, shorter.name}
+  place = os.path.join(folder, 'fqe')
+  assert again.faults[gone.name].startswith(f'{place} tells of a run that is gone, beyond step 0 ')
 
 
 def test_ranks_and_regret():

@@ -99,18 +99,29 @@ class Values(Metric):
     return os.path.join(folder, 'fqe', self._key)
 
   def curve(self, folder: str, policy: str) -> Curve:
+    try:
+      at = _step(folder)
+    except UserError:  # which the trial says when it is to go on
+      return Curve()
     values = {}
     for run in results.read_runs(self._root(folder)):
       if run.status == 'finished' and run.step >= self._fqe_steps and run.sub_dir.isdecimal():
         values[int(run.sub_dir)] = final(run, self.name, self.averaged)
-    steps = sorted(step for step, value in values.items() if not math.isnan(value))
+    # What is beyond where the run stands is of one that was there before.
+    steps = sorted(step for step, value in values.items() if step <= at and not math.isnan(value))
     return Curve(tuple(steps), tuple(values[step] for step in steps))
 
   def goal(self, rungs: Sequence[int], level: int) -> int:
     return rungs[min(level, len(rungs) - 1)]
 
   def jobs(self, folder: str, train: Callable[[int], Job], goal: int) -> Iterator[Job]:
-    if _step(folder) < goal:
+    step, estimates = _step(folder), os.path.join(folder, 'fqe')
+    there = [run.sub_dir for run in results.read_runs(estimates)]
+    if any(name.isdecimal() and int(name) > step for name in there):
+      raise UserError(
+        f'{estimates} tells of a run that is gone, beyond step {step} where this one is; remove it'
+      )
+    if step < goal:
       yield train(goal)
     yield self._evaluate(self._root(folder), folder, _step(folder))
 
