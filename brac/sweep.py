@@ -268,7 +268,10 @@ def main() -> None:
     for pair, done in searches.items():
       winner = done.best()
       if winner and winner.curve.steps[-1] < FLAGS.winner_steps:
-        jobs.append(job_of(*pair, winner.point, FLAGS.winner_steps))
+        try:
+          jobs.append(job_of(*pair, winner.point, FLAGS.winner_steps))
+        except UserError as error:  # of this one, and the others go on
+          failed[f'{done.name} {winner.point.name}'] = str(error)
     failed.update(run_jobs(jobs, backend))
   if runs.stop_requested():
     runs.stop('the trials are saved: the same command goes on from there')
