@@ -325,7 +325,9 @@ json.dump({'step': 15, 'total_train_steps': 15}, open(place + '/progress.json', 
 """
 
 
-def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(tmp_path):
+@pytest.fixture
+def make_by_values(tmp_path):
+  """`make(rates, **settings)`: a search by values, of three trials for each learning rate."""
   trial, estimate = tmp_path / 'trial.py', tmp_path / 'estimate.py'
   leaves = "with open(folder + '/starts'"
   trial.write_text(TRIAL.replace(leaves, TELLS + leaves))
@@ -335,12 +337,18 @@ def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(t
     command = [sys.executable, '-I', '-S', str(estimate), root, folder, str(step)]
     return Job(f'{folder} {step}', command, str(tmp_path / 'logs' / 'fqe.log'))
 
-  def make(discount=0.99):
-    values = {'ALPHA': [0.1, 1.0, 10.0], 'POLICY_LR': [1e-4, 3e-4]}
-    metric = Values(2, 15, evaluate, {'discount': discount})
-    return make_search(tmp_path, trial, values, metric=metric)
+  def make(rates, **settings):
+    values = {'ALPHA': [0.1, 1.0, 10.0], 'POLICY_LR': rates}
+    return make_search(tmp_path, trial, values, metric=Values(2, 15, evaluate, settings))
 
-  search = make()
+  return make
+
+
+def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(
+  make_by_values, tmp_path
+):
+  make = make_by_values
+  search = make([1e-4, 3e-4])
   run([search], Local(2))
   assert search.faults == {} and 'RUNNING' not in states(search)
   # At least 2 of 6 come to the second rung; and of too few for a part of them the best goes on.
@@ -362,31 +370,15 @@ def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(t
   with open(path + '.md', encoding='utf-8') as f:
     assert 'A value is what fitted Q evaluation of main tells of the data' in f.read()
   outcome.draw(search, path + '.png')
-  again = make()
+  again = make([1e-4, 3e-4])
   n = len(states(again))
   run([again], Local(2))
   assert len(states(again)) == n
   # Other estimates are none of this search's, and are made; a trial is as far as it was.
-  other = make(0.5)
+  other = make([1e-4, 3e-4], discount=0.5)
   assert set(levels(other).values()) == {0}
   run([other], Local(2))
   assert levels(other) == levels(again) and other.faults == {}
-
-
-@pytest.fixture
-def search_by_values(tmp_path):
-  """A search of three trials."""
-  trial, estimate = tmp_path / 'trial.py', tmp_path / 'estimate.py'
-  leaves = "with open(folder + '/starts'"
-  trial.write_text(TRIAL.replace(leaves, TELLS + leaves))
-  estimate.write_text(ESTIMATE)
-
-  def evaluate(root, folder, step):
-    command = [sys.executable, '-I', '-S', str(estimate), root, folder, str(step)]
-    return Job(f'{folder} {step}', command, str(tmp_path / 'logs' / 'fqe.log'))
-
-  values = {'ALPHA': [0.1, 1.0, 10.0], 'POLICY_LR': [1e-4]}
-  return make_search(tmp_path, trial, values, metric=Values(2, 15, evaluate, {}))
 
 
 def write_trial(search, point, step, total):
@@ -399,8 +391,8 @@ def write_trial(search, point, step, total):
   return folder
 
 
-def test_a_damaged_trial_of_a_search_by_values_ends_that_trial_alone(search_by_values):
-  search = search_by_values
+def test_a_damaged_trial_of_a_search_by_values_ends_that_trial_alone(make_by_values):
+  search = make_by_values([1e-4])
   damaged, *others = search._points
   os.makedirs(search.run_folder(damaged))
   with open(os.path.join(search.run_folder(damaged), 'progress.json'), 'w', encoding='utf-8') as f:
@@ -412,8 +404,8 @@ def test_a_damaged_trial_of_a_search_by_values_ends_that_trial_alone(search_by_v
   assert states(search).count('FAIL') == 1 and 'RUNNING' not in states(search)
 
 
-def test_what_a_search_by_returns_has_stopped_is_estimated_where_it_stands(search_by_values):
-  search = search_by_values
+def test_what_a_search_by_returns_has_stopped_is_estimated_where_it_stands(make_by_values):
+  search = make_by_values([1e-4])
   stopped = search._points[2]  # the worst by value, which goes no further
   folder = write_trial(search, stopped, 40, 270)
   run([search], Local(2))
@@ -422,8 +414,8 @@ def test_what_a_search_by_returns_has_stopped_is_estimated_where_it_stands(searc
   assert not os.path.exists(os.path.join(folder, 'starts'))
 
 
-def test_the_estimates_of_a_run_that_is_gone_are_not_those_of_the_next(search_by_values):
-  search = search_by_values
+def test_the_estimates_of_a_run_that_is_gone_are_not_those_of_the_next(make_by_values):
+  search = make_by_values([1e-4])
   gone, shorter, _ = search._points
   folder = write_trial(search, gone, 30, 30)
   write_trial(search, shorter, 30, 30)
