@@ -108,7 +108,7 @@ def draw(search: Search, path: str) -> None:
   colors, styles = (BLUE, VERMILION, GREEN, PURPLE, 'black'), ('-', '--', '-.', ':')
   handles = {}
   for k, (step, ax) in enumerate(zip(steps, axes)):
-    for n, (values, line) in enumerate(lines.items()):
+    for n, (values, line) in enumerate(sorted(lines.items())):
       there = sorted((s for s in line if s.level > k), key=lambda s: s.point.values[x_name])
       if not there:
         continue
@@ -123,6 +123,9 @@ def draw(search: Search, path: str) -> None:
         ax.plot(*zip(*stopped), 'o', ms=5, mfc='white', mec=color, zorder=3)
     if min(search.space.values[x_name]) > 0:
       ax.set_xscale('log')
+      ticks = sorted({s.point.values[x_name] for s in standings if s.level})
+      ax.set_xticks(ticks, [f'{x:g}' for x in ticks])
+      ax.set_xticks([], minor=True)  # whose labels overlap
     n_there = sum(s.level > k for s in standings)
     ax.set_title(f'step {step} ({n_there} trial{"" if n_there == 1 else "s"})', fontsize=9)
     ax.set_xlabel(x_name, fontsize=9)
