@@ -51,7 +51,9 @@ def begin(folder: str, name: str, values: Mapping[str, object], config: str) -> 
 
 
 def end(folder: str) -> None:
-  """Writes that a run came to its end; raises UserError where that cannot be written."""
+  """Writes, once, that a run came to its end; raises UserError where that cannot be written."""
+  if metadata.SESSION_END_INFO_TAG in dict(_values(folder)):
+    return
   pb = summary.session_end_pb(api_pb2.STATUS_SUCCESS)
   with files.writing(folder, (OSError, tf.errors.OpError)):
     with tf.summary.create_file_writer(folder).as_default(0):
