@@ -115,7 +115,7 @@ class Values(Metric):
     return rungs[min(level, len(rungs) - 1)]
 
   def jobs(self, folder: str, train: Callable[[int], Job], goal: int) -> Iterator[Job]:
-    step, estimates = _step(folder), os.path.join(folder, 'fqe')
+    step, estimates = _step(folder), os.path.dirname(self._root(folder))  # those of all keys
     there = [run.sub_dir for run in results.read_runs(estimates)]
     if any(name.isdecimal() and int(name) > step for name in there):
       raise UserError(
