@@ -12,8 +12,8 @@ without TensorFlow Probability.
 
 python -m brac.export_policy --format=onnx --checkpoint=.../agent --output_dir=/tmp/policy
 
-writes `mode.onnx`, `sample.onnx`, where the checkpoint has critics `max_q.onnx`, and `policy.json`,
-which says the shapes, the ranges and the noise: see `onnx_model`.
+writes `mode.onnx`, `sample.onnx`, where the checkpoint has critics `max_q.onnx` (of bcq `main.onnx`
+alone), and `policy.json`, which says the shapes, the ranges and the noise: see `onnx_model`.
 """
 
 import importlib
@@ -33,16 +33,16 @@ flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym environment that the 
 flags.DEFINE_bool(
   'sample',
   False,
-  "Whether a SavedModel's actions are sampled; else they are the policy's mode. ONNX has both.",
+  "Whether a SavedModel's actions are sampled; else they are the actor's mode. ONNX has both.",
 )
 
 
 def main(_) -> None:
   import tensorflow as tf
 
-  from brac import checkpoints, environments, policies, policy_loader, saved_model, tf_agents_bridge
+  from brac import checkpoints, environments, saved_model, tf_agents_bridge
+  from brac.agents import frozen
   from brac.errors import UserError, blaming
-  from brac.networks import Box
 
   output_dir = programs.folder(FLAGS.output_dir)
   checkpoints.check_path(output_dir)  # a SavedModel keeps its variables as a checkpoint
@@ -54,16 +54,19 @@ def main(_) -> None:
   with blaming('--format=onnx takes pip install brac[onnx]'):
     onnx_model = importlib.import_module('brac.onnx_model') if onnx else None
   env = environments.described(FLAGS.env_name)
-  specs = env.observation_spec, env.action_spec
-  path, n_states, box = programs.folder(FLAGS.checkpoint), specs[0].shape[0], Box.of(specs[1])
-  actor = policy_loader.load_actor(path, n_states, box, 'policy')
-  policy_loader.check_order(path, 'policy')
-  critic = policy_loader.load_first_critic(path, n_states, box) if onnx else None
+  path, specs = programs.folder(FLAGS.checkpoint), (env.observation_spec, env.action_spec)
+  if path.endswith('.onnx'):
+    raise UserError(f'--checkpoint {path} is an ONNX file already')
+  if onnx:
+    found, _ = frozen.load_all(path, *specs)
+    if 'sample' in found:
+      found = {'mode': found.pop('main'), **found}
+  else:
+    policy = frozen.load(path, 'sample' if FLAGS.sample else 'main', *specs)
   os.makedirs(output_dir)
   if onnx:
-    onnx_model.save(FLAGS.env_name, *specs, actor, critic, output_dir, env.observation_keys)
+    onnx_model.save(FLAGS.env_name, found, output_dir, env.observation_keys)
     return
-  policy = policies.ActorPolicy(*specs, actor, mode=not FLAGS.sample)
   try:
     saved_model.save(policy, tf.as_dtype(env.observation_dtype), output_dir)
     tf_agents_bridge.save_specs(policy, output_dir)

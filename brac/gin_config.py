@@ -141,9 +141,13 @@ def first_line(message: str) -> str:
   know which experiment has its parameters.
   """
   line, *calls = message.splitlines()
-  left = re.findall(r"In call to configurable '(\w+)'", ''.join(calls))
+  left = re.findall(r"In call to configurable '(\w+)' \((?:<class '([\w.]+)'>)?", ''.join(calls))
+  name, path = left[-1] if left else ('', '')  # of a class also where it is: several are an Agent
+  found = gin.config._REGISTRY.matching_selectors(path or name)
   parameter = re.match(r'\w*', line)[0]
-  return f'{left[-1]}.{line}' if left and parameter in parameters(left[-1]) else line
+  if len(found) != 1 or parameter not in parameters(found[0]):
+    return line
+  return f'{short(found[0])}.{line}'
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -248,6 +248,8 @@ class Perturbation(tf.Module):
 class VAE(tf.Module):
   """BCQ's model of the data's actions, with a latent twice as wide as the action."""
 
+  CLIP = 0.5  # of the latents that are sampled
+
   def __init__(self, n_states: int, units: Sequence[int], box: Box, draws: Rng):
     super().__init__()
     self.box = box
@@ -267,9 +269,9 @@ class VAE(tf.Module):
     return self.box.mags * tf.tanh(h) + self.box.means
 
   def sample(self, s: tf.Tensor, draws: Rng) -> tf.Tensor:
-    """An action for each state, its latent from a normal clipped to [-0.5, 0.5]."""
+    """An action for each state, its latent from a normal clipped to [-CLIP, CLIP]."""
     z = draws.normal([tf.shape(s)[0], self.n_latents])
-    return self.decode(s, tf.clip_by_value(z, -0.5, 0.5))
+    return self.decode(s, tf.clip_by_value(z, -self.CLIP, self.CLIP))
 
 
 def kernels(*networks: tf.Module) -> list[tf.Variable]:

@@ -61,15 +61,15 @@ class ActorPolicy(Policy):
 
   def __init__(self, observation_spec, action_spec, actor: Actor, mode: bool = False):
     super().__init__(observation_spec, action_spec, [actor])
-    self._actor, self._mode = actor, mode
+    self._actor, self.mode = actor, mode
 
   def act(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
     pi = self._actor(s)
-    return pi.mode() if self._mode else pi.sample(rng)[0]
+    return pi.mode() if self.mode else pi.sample(rng)[0]
 
   def _distribution(self, time_step, policy_state):
     pi, box = self._actor(tf.cast(time_step.observation, tf.float32)), self.box
-    if self._mode:
+    if self.mode:
       distribution = tf_agents_bridge.deterministic(pi.mode())
     else:
       std = tf.exp(pi.log_std)
@@ -96,12 +96,12 @@ class BCQPolicy(Policy):
     self, observation_spec, action_spec, vae: VAE, xi: Perturbation, q: Critic, n_samples: int
   ):
     super().__init__(observation_spec, action_spec, [vae, xi, q])
-    self._vae, self._xi, self._q, self._n_samples = vae, xi, q, n_samples
+    self._vae, self._xi, self._q, self.n_samples = vae, xi, q, n_samples
 
   def act(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
-    repeated = tf.repeat(s, self._n_samples, 0)
+    repeated = tf.repeat(s, self.n_samples, 0)
     a = self._xi(repeated, self._vae.sample(repeated, rng))
-    return best_of(tf.reshape(a, [-1, self._n_samples, self.box.n_actions]), s, self._q)
+    return best_of(tf.reshape(a, [-1, self.n_samples, self.box.n_actions]), s, self._q)
 
 
 def best_of(a: tf.Tensor, s: tf.Tensor, q: Critic) -> tf.Tensor:

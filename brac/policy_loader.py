@@ -113,36 +113,6 @@ def check_order(path: str, what: str) -> None:
     )
 
 
-def load_evaluated(path: str, how: str, observation_spec, action_spec) -> policies.Policy:
-  """A policy of a checkpoint as evaluations name it.
-
-  Args:
-    path: of a save of an agent, or of a clone of the behavior policy; or of an ONNX file, which is
-      a policy of its own, and `main`.
-    how: `main`, the mode of its actor; `sample`, of it; or `max_q`, of 10 samples the one with the
-      largest first Q, of a save that has critics.
-    observation_spec: states `[S]`.
-    action_spec: actions `[A]`, bounded.
-
-  Raises:
-    UserError: see `load_actor`; or `max_q` is asked for and there are no critics that fit.
-  """
-  specs = observation_spec, action_spec
-  if path.endswith('.onnx'):
-    if how != 'main':
-      raise UserError(f'policy {path} has no {how}: an ONNX file has one policy, main')
-    return _load_onnx(path, *specs)
-  n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
-  actor = load_actor(path, n_states, box, 'policy')
-  check_order(path, 'policy')
-  if how != 'max_q':
-    return policies.ActorPolicy(*specs, actor, mode=how == 'main')
-  critic = load_first_critic(path, n_states, box)
-  if not critic:
-    raise UserError(f'policy {path} has no max_q: it holds no critics')
-  return policies.MaxQPolicy(*specs, actor, critic)
-
-
 def load_first_critic(path: str, n_states: int, box: Box) -> Optional[Critic]:
   """The critic that `max_q` takes, of a save of an agent; None where it holds none.
 
@@ -169,6 +139,17 @@ def load_clone(path: str, n_states: int, box: Box) -> Actor:
   actor = load_actor(path, n_states, box, 'behavior policy', keys=(KEPT_CLONE, 'policy'))
   check_order(path, 'behavior policy')
   return actor
+
+
+def load_onnx(path: str, observation_spec, action_spec) -> policies.Policy:
+  """The policy in an ONNX file.
+
+  Raises:
+    UserError: see `onnx_policy.load`.
+  """
+  specs, path = (observation_spec, action_spec), expanded(path)
+  act = onnx_policy.load(path, *(int(spec.shape[0]) for spec in specs))
+  return policies.PythonPolicy(*specs, act, path, act.content)
 
 
 def expanded(path: str) -> str:
@@ -230,7 +211,7 @@ def load_policy(
     check_order(path, 'policy')
     policy = policies.ActorPolicy(*specs, actor)
   elif ptype == 'onnx':
-    policy = _load_onnx(path, *specs)
+    policy = load_onnx(path, *specs)
   elif ptype == 'python':
     policy = policies.PythonPolicy(*specs, *_load_function(path, folder))
   else:
@@ -254,12 +235,6 @@ def load_policy(
   if wrapper_name.endswith('eps'):
     policy = policies.EpsilonPolicy(policy, numbers[-1])
   return policy
-
-
-def _load_onnx(path: str, observation_spec, action_spec) -> policies.Policy:
-  specs, path = (observation_spec, action_spec), expanded(path)
-  act = onnx_policy.load(path, *(int(spec.shape[0]) for spec in specs))
-  return policies.PythonPolicy(*specs, act, path, act.content)
 
 
 def _load_function(name, folder: Optional[str]) -> tuple[Callable, str, bytes]:

@@ -31,7 +31,7 @@ flags.DEFINE_multi_enum(
   'policy',
   ['main'],
   ['main', 'sample', 'max_q'],
-  'Which policy of each checkpoint, or of all: main, its mode, a sample of it, or max_q.',
+  "Which policy of each checkpoint, or of all: main, an actor's mode, a sample of it, or max_q.",
 )
 flags.DEFINE_integer(
   'seed', 0, 'Of the start, and of samples.', lower_bound=0, upper_bound=programs.MAX_SEED
@@ -49,7 +49,8 @@ flags.DEFINE_float(
 
 
 def main(_) -> None:
-  from brac import environments, films, policy_loader
+  from brac import environments, films
+  from brac.agents import frozen
   from brac.errors import UserError
 
   output = programs.folder(FLAGS.output)
@@ -67,8 +68,7 @@ def main(_) -> None:
   env = environments.described(FLAGS.env_name)
   specs = env.observation_spec, env.action_spec
   policies = {
-    label: policy_loader.load_evaluated(path, kind, *specs)
-    for label, path, kind in zip(labels, paths, kinds)
+    label: frozen.load(path, kind, *specs) for label, path, kind in zip(labels, paths, kinds)
   }
   rate, shots = films.shoot(
     FLAGS.env_name, policies, FLAGS.seed,

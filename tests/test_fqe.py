@@ -147,7 +147,7 @@ def test_data_that_do_not_tell_their_episodes_are_one_line(rows, policy_file):
     make_agent(Dataset(unknown), policy_file)
   with pytest.raises(UserError, match=r'^fqe_agent.Agent.checkpoint is not set'):
     make_agent(Dataset(rows), None)
-  with pytest.raises(UserError, match='no checkpoint at /no/such'):
+  with pytest.raises(UserError, match='no policy at /no/such'):
     make_agent(Dataset(rows), '/no/such')
 
 
@@ -197,6 +197,10 @@ def test_a_save_without_settings_has_its_actors_mode(
   np.testing.assert_array_equal(
     found.act(tf.constant(transitions.s1), Rng(0)), sac.pi(tf.constant(transitions.s1)).mode()
   )
+  found, judged_by = frozen.load_all(str(tmp_path / 'sac'), observation_spec, action_spec)
+  assert list(found) == ['main', 'sample', 'max_q'] and judged_by == 'main'
+  s = tf.constant(transitions.s1)
+  np.testing.assert_array_equal(found['sample'].act(s, Rng(1)), sac.pi(s).sample(Rng(1))[0])
   with pytest.raises(UserError, match='is of bcq, and does not tell'):
     frozen.load(str(tmp_path / 'bcq'), None, observation_spec, action_spec)
 

@@ -8,10 +8,15 @@ import sys
 
 import gin
 import pytest
+import tensorflow as tf
 
 from brac import collection, gin_config, operative, train_eval_offline, train_eval_online
+from brac.agents import bcq_agent, brac_primal_agent, sac_agent
+from brac.data.replay import Dataset
+from brac.data.transitions import Transitions
 from brac.data_config import project_folder
 from brac.errors import UserError
+from brac.tf_agents_bridge import BoundedTensorSpec
 
 
 @pytest.fixture
@@ -360,3 +365,26 @@ def test_what_an_agent_refuses_gets_the_experiments_selector(parameters, tmp_pat
   line = gin_config.first_line(str(error.value))
   assert line.startswith(f'train_eval_online.{parameter} ') and '\n' not in line
   assert not (tmp_path / 'run').exists()
+
+
+def test_what_one_of_several_classes_called_agent_refuses_is_its_line():
+  # As where a saved agent is made again by its own parameters, without an experiment.
+  specs = tf.TensorSpec([3], tf.float32), BoundedTensorSpec([1], tf.float32, -1, 1)
+  data = Dataset(Transitions.zeros(1, 3, 1))
+  for agent in (sac_agent.Agent, brac_primal_agent.Agent, bcq_agent.Agent):
+    for parameter in ('discount', 'ensemble_q_lambda'):
+      with pytest.raises(UserError) as error:
+        agent(observation_spec=specs[0], action_spec=specs[1], data=data, **{parameter: 2})
+      line = gin_config.first_line(str(error.value))
+      assert f'{parameter} is a number from 0 to 1, not 2' in line and '\n' not in line
+
+
+def test_an_error_of_other_words_is_left_as_it_is():
+  call = "\n  In call to configurable '{}' ({})"
+  for what in (
+    call.format('Agent', '<function Agent at 0x7f>'),  # which of them it is cannot be known
+    call.format('Agent', "<class 'elsewhere.Agent'>"),
+    call.format('nothing', '<function nothing at 0x7f>'),
+    '',
+  ):
+    assert gin_config.first_line('discount is wrong' + what) == 'discount is wrong'

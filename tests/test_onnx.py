@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from brac import checkpoints, environments, policies
+from brac.agents import frozen
 from brac.errors import UserError
-from brac.networks import Actor, Box, Critic
-from brac.policy_loader import load_evaluated, load_policy
+from brac.networks import VAE, Actor, Box, Critic, Perturbation
+from brac.policy_loader import load_policy
 from brac.rng import INIT, Rng
 from brac.tf_agents_bridge import BoundedTensorSpec
 
@@ -35,27 +36,63 @@ def states(n):
   return np.random.default_rng(0).normal(size=[n, 3]).astype(np.float32)
 
 
-def networks(units, log_std_clip=None):
-  actor = Actor(3, units, Box.of(SPECS[1]), Rng(1, INIT), log_std_clip)
-  critic = Critic(3, 2, units or (8,), Rng(2, INIT))
-  for network in (actor, critic):  # biases start at 0
+def moved(*networks):
+  for network in networks:  # biases start at 0
     for i, v in enumerate(network.trainable_variables):
       v.assign(v + 0.2 * Rng(3, INIT, i).normal(v.shape))
-  return actor, critic
+  return networks
+
+
+def of_actor(units, log_std_clip=None, critic=True, specs=SPECS):
+  n_states, box = specs[0].shape[0], Box.of(specs[1])
+  actor, q = moved(
+    Actor(n_states, units, box, Rng(1, INIT), log_std_clip),
+    Critic(n_states, box.n_actions, units or (8,), Rng(2, INIT)),
+  )
+  found = {'mode': policies.ActorPolicy(*specs, actor, mode=True)}
+  found['sample'] = policies.ActorPolicy(*specs, actor)
+  return {**found, 'max_q': policies.MaxQPolicy(*specs, actor, q)} if critic else found
+
+
+def of_bcq(units, specs=SPECS):
+  n_states, box = specs[0].shape[0], Box.of(specs[1])
+  nets = moved(
+    VAE(n_states, units, box, Rng(1, INIT)),
+    Perturbation(n_states, units, box, 0.15, Rng(2, INIT)),
+    Critic(n_states, box.n_actions, units or (8,), Rng(3, INIT)),
+  )
+  return {'main': policies.BCQPolicy(*specs, *nets, 7)}
+
+
+def drawn(draws, shape, rows_last=False):
+  """The noise of a policy, `[N, ...]`: it is the first draw of its generator."""
+  *outer, width = shape
+  if rows_last:
+    return tf.transpose(draws.normal([*outer, N, width]), [1, 0, 2])
+  return tf.reshape(draws.normal([N * int(np.prod(outer)), width]), [N, *shape])
 
 
 @pytest.mark.parametrize(
-  'units, log_std_clip', [((32, 16), None), ((), None), ((16,), (-1.5, 0.5))]
+  'made, noises',
+  [
+    (lambda: of_actor((32, 16)), {'sample': [2], 'max_q': [10, 2]}),
+    (lambda: of_actor(()), {'sample': [2], 'max_q': [10, 2]}),
+    (lambda: of_actor((16,), (-1.5, 0.5)), {'sample': [2], 'max_q': [10, 2]}),
+    (lambda: of_bcq((32, 16)), {'main': [7, 4]}),
+    (lambda: of_bcq(()), {'main': [7, 4]}),
+  ],
+  ids=['actor', 'linear', 'clipped', 'bcq', 'linear bcq'],
 )
-def test_exported_policies_act_as_ours_where_onnxruntime_is_alone(units, log_std_clip, tmp_path):
-  actor, critic = networks(units, log_std_clip)
+def test_exported_policies_act_as_ours_where_onnxruntime_is_alone(made, noises, tmp_path):
+  ours = made()
   (tmp_path / 'out').mkdir()
-  onnx_model.save('Some-v0', *SPECS, actor, critic, str(tmp_path / 'out'))
+  onnx_model.save('Some-v0', ours, str(tmp_path / 'out'))
   s = states(N)
   np.savez(tmp_path / 'in.npz', **{
     'observation': s,
-    'noise of sample': Rng(5).normal([N, 2]),
-    'noise of max_q': tf.transpose(Rng(5).normal([10, N, 2]), [1, 0, 2]),
+    **{
+      f'noise of {name}': drawn(Rng(5), shape, name == 'max_q') for name, shape in noises.items()
+    },
   })  # fmt: skip
   script = [os.path.join(_TESTS, 'run_onnx.py'), tmp_path / 'out', tmp_path / 'in.npz']
   env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
@@ -64,32 +101,42 @@ def test_exported_policies_act_as_ours_where_onnxruntime_is_alone(units, log_std
   )
   assert done.returncode == 0, done.stderr
   there = np.load(tmp_path / 'actions.npz')
-  assert set(there) == {'mode', 'sample', 'max_q'}
-  # The drawn noise is the first draw of the policies' generator.
-  ours = {
-    'mode': policies.ActorPolicy(*SPECS, actor, mode=True)(s, Rng(5)),
-    'sample': policies.ActorPolicy(*SPECS, actor)(s, Rng(5)),
-  }
-  for name, actions in ours.items():
-    np.testing.assert_allclose(there[name], actions, rtol=1e-5, atol=2e-6, err_msg=name)
-  # Of two samples whose Q differ by rounding alone either may be taken.
-  a = tf.transpose(actor(s).sample(Rng(5), 10)[0], [1, 0, 2])
-  q = tf.reshape(critic(tf.repeat(s, 10, 0), tf.reshape(a, [-1, 2])), [N, 10]).numpy()
-  two = np.sort(q)[:, -2:]
-  clear = two[:, 1] - two[:, 0] > 1e-5
-  assert clear.sum() > 0.95 * N
-  max_q = policies.MaxQPolicy(*SPECS, actor, critic)(s, Rng(5)).numpy()
-  np.testing.assert_allclose(there['max_q'][clear], max_q[clear], rtol=1e-5, atol=2e-6)
-  assert np.any(there['max_q'] != there['sample'])
-  assert all(
-    (a >= SPECS[1].minimum).all() and (a <= SPECS[1].maximum).all() for a in there.values()
-  )
+  assert set(there) == set(ours)
+  low, high = SPECS[1].minimum, SPECS[1].maximum
+  for name, policy in ours.items():
+    a, clear = there[name], np.ones(N, bool)
+    assert (a >= low).all() and (a <= high).all() and a.std(0).min() > 0.01, name
+    if name in ('max_q', 'main'):
+      # Of two samples whose Q differ by rounding alone either may be taken.
+      two = np.sort(q_of_samples(policy, s), 1)[:, -2:]
+      clear = two[:, 1] - two[:, 0] > 1e-5
+      assert clear.sum() > 0.95 * N
+    own = policy(s, Rng(5)).numpy()
+    np.testing.assert_allclose(a[clear], own[clear], rtol=1e-5, atol=2e-6, err_msg=name)
+  if 'max_q' in ours:
+    assert np.any(there['max_q'] != there['sample'])
+
+
+def q_of_samples(policy, s):
+  """Q of the samples that a policy chooses from, `[N, n]`."""
+  *nets, q = policy.networks
+  if isinstance(policy, policies.MaxQPolicy):
+    a, n = tf.transpose(nets[0](s).sample(Rng(5), 10)[0], [1, 0, 2]), 10
+  else:
+    (vae, xi), n = nets, policy.n_samples
+    repeated = tf.repeat(s, n, 0)
+    a = xi(repeated, vae.sample(repeated, Rng(5)))
+  return tf.reshape(q(tf.repeat(s, n, 0), tf.reshape(a, [-1, 2])), [N, n]).numpy()
+
+
+def test_a_policy_of_another_kind_is_an_error_of_one_line(tmp_path):
+  with pytest.raises(UserError, match='writes policies of actors and of bcq, not a RandomPolicy'):
+    onnx_model.save('Some-v0', {'main': policies.RandomPolicy(*SPECS)}, str(tmp_path))
 
 
 def test_the_json_says_what_a_consumer_has_to_respect(tmp_path):
-  actor, _ = networks((8,))
   parts = {'where': 1, 'goal': 2}
-  onnx_model.save('Some-v0', *SPECS, actor, None, str(tmp_path), parts)
+  onnx_model.save('Some-v0', of_actor((8,), critic=False), str(tmp_path), parts)
   assert sorted(os.listdir(tmp_path)) == ['mode.onnx', 'policy.json', 'sample.onnx']
   about = json.loads((tmp_path / 'policy.json').read_text('utf-8'))
   assert about['env_name'] == 'Some-v0'
@@ -110,14 +157,14 @@ def test_an_exported_policy_plays_in_gymnasium_as_ours_does(tmp_path):
   gymnasium = pytest.importorskip('gymnasium', reason='pip install brac[gymnasium]')
   with environments.make_batch('gymnasium:Pendulum-v1', 1, [7]) as batch:
     specs = batch.observation_spec, batch.action_spec
-    actor = Actor(3, (32, 16), Box.of(specs[1]), Rng(1, INIT))
-    policy, s, ended = policies.ActorPolicy(*specs, actor, mode=True), batch.reset(), False
+    found = of_actor((32, 16), specs=specs)
+    policy, s, ended = found['mode'], batch.reset(), False
     ours = []
     while not ended:
       action = policy(s, Rng(0)).numpy()
       s, reward, (ended,) = batch.step(action)
       ours.append((action[0, 0], reward[0]))
-  onnx_model.save('gymnasium:Pendulum-v1', *specs, actor, None, str(tmp_path))
+  onnx_model.save('gymnasium:Pendulum-v1', found, str(tmp_path))
   session = onnxruntime.InferenceSession(str(tmp_path / 'mode.onnx'))
   env = gymnasium.make('Pendulum-v1')
   (s, _), ended, there = env.reset(seed=7), False, []
@@ -135,8 +182,8 @@ def test_an_exported_policy_plays_in_gymnasium_as_ours_does(tmp_path):
 def test_a_file_is_the_same_bytes_each_time(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / name).mkdir()
-    onnx_model.save('Some-v0', *SPECS, *networks((8,)), str(tmp_path / name))
-  for name in ('max_q.onnx', 'policy.json'):
+    onnx_model.save('Some-v0', {**of_actor((8,)), **of_bcq((8,))}, str(tmp_path / name))
+  for name in ('max_q.onnx', 'main.onnx', 'policy.json'):
     assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
 
 
@@ -187,31 +234,25 @@ def test_a_policy_of_another_library_acts(kind, tmp_path):
   )
   policy = load_policy(['onnx', path, ['none'], ()], *SPECS)
   np.testing.assert_allclose(policy(s, Rng(0)), expected, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(load_evaluated(path, 'main', *SPECS)(s, Rng(0)), expected, atol=1e-6)
+  np.testing.assert_allclose(frozen.load(path, 'main', *SPECS)(s, Rng(0)), expected, atol=1e-6)
   noisy = load_policy(['onnx', path, ['gaussian', 0.1], ()], *SPECS)(s, Rng(0))
   assert 0 < np.abs(noisy - expected).mean() < 0.3
-  with pytest.raises(UserError, match='has no max_q: an ONNX file has one policy, main'):
-    load_evaluated(path, 'max_q', *SPECS)
+  with pytest.raises(UserError, match="has no 'max_q'; there is 'main'"):
+    frozen.load(path, 'max_q', *SPECS)
 
 
 def test_our_own_sample_comes_back_with_noise_of_the_seed(tmp_path):
-  actor, critic = networks((8,))
-  onnx_model.save('Some-v0', *SPECS, actor, critic, str(tmp_path))
+  ours = {**of_actor((8,)), **of_bcq((8,))}
+  onnx_model.save('Some-v0', ours, str(tmp_path))
   s = np.repeat(states(1), 20_000, 0)
-  for name in ('sample', 'max_q'):
+  for name in ('sample', 'max_q', 'main'):
     policy = load_policy(['onnx', str(tmp_path / f'{name}.onnx'), ['none'], ()], *SPECS)
     a, again, other = (policy(s, Rng(seed)).numpy() for seed in (1, 1, 2))
     np.testing.assert_array_equal(a, again)
     assert np.any(a != other)
-    own = load_evaluated_from(actor, critic, name)(s, Rng(1)).numpy()
+    own = ours[name](s, Rng(1)).numpy()
     np.testing.assert_allclose(a.mean(0), own.mean(0), atol=0.02)
     np.testing.assert_allclose(a.std(0), own.std(0), atol=0.02)
-
-
-def load_evaluated_from(actor, critic, name):
-  if name == 'max_q':
-    return policies.MaxQPolicy(*SPECS, actor, critic)
-  return policies.ActorPolicy(*SPECS, actor)
 
 
 def test_what_a_policy_is_shows_in_its_checksum(tmp_path):

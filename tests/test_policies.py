@@ -26,7 +26,7 @@ from brac.policies import (
   RandomPolicy,
   best_of,
 )
-from brac.policy_loader import load_actor, load_clone, load_evaluated, load_policy
+from brac.policy_loader import load_actor, load_clone, load_policy
 from brac.rng import ACT, INIT, Rng
 from brac.rollouts import compiled
 from brac.tf_agents_bridge import BoundedTensorSpec, TimeStep
@@ -525,7 +525,7 @@ def test_a_policy_of_another_environment_is_an_error(saved, n_states, n_actions,
 def test_a_policy_of_another_order_of_dict_observations_is_refused(tmp_path):
   loads = [
     lambda path: load_policy(['load', path, ['none'], (8,)], *SPECS),
-    lambda path: load_evaluated(path, 'main', *SPECS),
+    lambda path: frozen.load(path, 'sample', *SPECS),
     lambda path: load_clone(path, 3, Box.of(ACTION)),
     lambda path: frozen.load(path, None, *SPECS),
   ]

@@ -67,6 +67,8 @@ class Agent(ActorCritic):
         'gives the value'
       )
     self.pi = frozen.load(checkpoint, policy_name, self.observation_spec, self.action_spec)
+    if not self.pi.networks:
+      raise UserError(f'{self.name} evaluates a checkpoint; {checkpoint} is an ONNX file')
     self._networks = frozen.networks_of(self.pi)
 
   def make_updates(self) -> list[Update]:

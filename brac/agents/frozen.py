@@ -16,41 +16,59 @@ from brac.data.replay import Dataset
 from brac.data.transitions import Transitions
 from brac.errors import UserError
 from brac.networks import Box
-from brac.policies import ActorPolicy, Policy
+from brac.policies import ActorPolicy, MaxQPolicy, Policy
 
 _EXPERIMENTS = ('train_eval_offline', 'train_eval_online')  # which have the agents' parameters too
 _GIVEN = ('observation_spec', 'action_spec', 'data', 'seed')  # that are not theirs
 
 
 def load(path: str, name: Optional[str], observation_spec, action_spec) -> Policy:
-  """The policy of a checkpoint.
+  """A policy of a checkpoint, by its name in `load_all`; None: the one that its agent is judged by.
+
+  Raises:
+    UserError: see `load_all`; or it has no such policy.
+  """
+  found, judged_by = load_all(path, observation_spec, action_spec)
+  if name is not None and name not in found:
+    raise UserError(f'policy {path} has no {name!r}; there is {", ".join(map(repr, found))}')
+  return found[name or judged_by]
+
+
+def load_all(path: str, observation_spec, action_spec) -> tuple[dict[str, Policy], str]:
+  """The policies of a checkpoint by name, `main` first, and the name of the one it is judged by.
 
   Args:
-    path: a clone or another policy, as `agent_behavior` and `agent_partial_target`, whose mode is
-      taken; or the `agent` of a run.
-    name: which of an agent's policies, `main` or `max_q`; None: the one that it is judged by.
+    path: the `agent` of a run, whose policies are those that its evaluations name; a clone or
+      another actor, as `agent_behavior` and `agent_partial_target`, whose `main` is its mode; or an
+      ONNX file, which is `main`. An actor also has `sample`, and with critics beside it `max_q`.
     observation_spec: states `[S]`.
     action_spec: actions `[A]`, bounded.
 
   Raises:
-    UserError: there is none, it has no such policy, or is of other states and actions.
+    UserError: there is none, or it is of other states and actions.
   """
   path = policy_loader.expanded(path)
-  policy_loader.check_order(path, 'policy')
   specs = observation_spec, action_spec
+  if path.endswith('.onnx'):
+    return {'main': policy_loader.load_onnx(path, *specs)}, 'main'
+  there = checkpoints.Reader(path, 'policy').shapes
+  policy_loader.check_order(path, 'policy')
   kept = runs.kept_settings(path)
   if '--agent_name' in kept:
-    found = _of_agent(path, kept, specs)
-    found, judged_by = found.policies(), found.judged_by
-  elif 'agent/_b_net/_encoder_layers/0/kernel' in checkpoints.Reader(path, 'policy').shapes:
+    agent = _of_agent(path, kept, specs)
+    found, judged_by = agent.policies(), agent.judged_by
+  elif 'agent/_b_net/_encoder_layers/0/kernel' in there:
     raise UserError(f'policy {path} is of bcq, and does not tell the settings that it acts by')
   else:
-    n_states, box = int(observation_spec.shape[0]), Box.of(action_spec)
-    actor = policy_loader.load_actor(path, n_states, box, 'policy')
+    actor = policy_loader.load_actor(path, specs[0].shape[0], Box.of(action_spec), 'policy')
     found, judged_by = {'main': ActorPolicy(*specs, actor, mode=True)}, 'main'
-  if name is not None and name not in found:
-    raise UserError(f'policy {path} has no {name!r}; there is {", ".join(map(repr, found))}')
-  return found[name or judged_by]
+  if isinstance(found['main'], ActorPolicy):
+    (actor,) = found['main'].networks
+    found.setdefault('sample', ActorPolicy(*specs, actor))
+    critic = policy_loader.load_first_critic(path, specs[0].shape[0], actor.box)
+    if critic:
+      found.setdefault('max_q', MaxQPolicy(*specs, actor, critic))
+  return found, judged_by
 
 
 def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:

@@ -1,13 +1,21 @@
 """The program that films policies, and the film of a training."""
 
 import glob
+import importlib.util
 import io
+import os
+import re
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 from reading import values
 from small_world import bind, check_mistake, offline_args, offline_dir
+
+from brac import environments, policy_loader, rng
+from brac.agents import frozen
+from brac.rollouts import Evaluator
 
 
 def args(world, *more, output='film.gif', checkpoint='policies/pendulum'):
@@ -36,7 +44,7 @@ MISTAKES = [
   (dict(checkpoint='policies/nan'), [], ['policies/nan', 'NaN']),
   (dict(checkpoint='policies/cheetah'), [], ['policies/cheetah', '17-8-12', '3-8-2']),
   (dict(checkpoint='data/Pendulum-v1/damaged/0/data'), [], ['damaged/0/data is damaged']),
-  ({}, ['--policy=max_q'], ['policies/pendulum has no max_q: it holds no critics']),
+  ({}, ['--policy=max_q'], ["policies/pendulum has no 'max_q'; there is 'main', 'sample'"]),
   ({}, ['--policy=main', '--policy=sample'], ['--policy is given 2 times, for 1 checkpoints']),
   ({}, ['--policy=mode'], ['--policy', 'main|sample|max_q']),
   ({}, ['--label=a', '--label=b'], ['--label is given 2 times, for 1 checkpoints']),
@@ -58,6 +66,50 @@ def test_a_mistake_is_one_line_and_leaves_no_film(start, world, place, more, tex
   check_mistake(start('record_video', *args(world, *more, **place)), world, 'record_video', texts)
   assert (world / 'file.gif').read_text() == 'mine'
   assert not glob.glob(f'{world}/film*')
+
+
+def test_bcq_acts_in_films_and_elsewhere_as_in_its_evaluations(finish, world, tmp_path):
+  units = bind('train_eval_offline', model_params=(((8,), (8,), (8,)), 2, 0.2))
+  finish(['train_offline', *offline_args(world, tmp_path, '--agent_name=bcq', *units)])
+  agent = offline_dir(tmp_path, 'bcq') / 'agent'
+  env, export = '--env_name=Pendulum-v1', f'--checkpoint={agent}'
+  film, _, _ = finish(
+    ['record_video', env, export, f'--output={tmp_path}/film.gif'],
+    ['export_policy', env, export, f'--output_dir={tmp_path}/saved'],
+    ['export_policy', env, export, f'--output_dir={tmp_path}/onnx', '--format=onnx'],
+  )
+  returned = float(re.search(r'200 steps, .*; return agent (.*)', film.stdout)[1])
+  with environments.make_batch('Pendulum-v1', 1, 0) as batch:
+    specs = batch.observation_spec, batch.action_spec
+  policy = frozen.load(str(agent), 'main', *specs)
+  assert returned == round(
+    float(Evaluator('Pendulum-v1', {'main': policy}, 1, 0).run(0)['main'][0]), 1
+  )
+  # Both of the others draw by themselves: what is the same is where their actions are.
+  s = np.repeat(np.array([[0.6, -0.8, 0.5]], np.float32), 2000, 0)
+  own = policy(s, rng.Rng(0)).numpy()
+  saved = tf.saved_model.load(str(tmp_path / 'saved')).signatures['action']
+  rows = {'0/step_type': tf.zeros(2000, tf.int32), '0/observation': tf.constant(s)}
+  rows |= {f'0/{k}': tf.zeros(2000) for k in ('reward', 'discount')}
+  found = [saved(**rows)['action'].numpy()]
+  assert sorted(os.listdir(tmp_path / 'onnx')) == ['main.onnx', 'policy.json']
+  if importlib.util.find_spec('onnxruntime'):
+    found.append(
+      policy_loader.load_onnx(f'{tmp_path}/onnx/main.onnx', *specs)(s, rng.Rng(1)).numpy()
+    )
+  for a in found:
+    assert own.std() > 0.01
+    np.testing.assert_allclose(a.mean(), own.mean(), atol=own.std() / 8)
+    np.testing.assert_allclose(a.std(), own.std(), rtol=0.15)
+
+
+def test_a_policy_of_another_environment_is_one_line(start, finished, world):
+  agent = offline_dir(finished) / 'agent'
+  more = f'--checkpoint={agent}', '--env_name=Hopper-v2'
+  check_mistake(
+    start('record_video', *more, f'--output={world}/film.gif'), world, 'record_video',
+    [f'policy {agent} does not fit'],
+  )  # fmt: skip
 
 
 def test_a_training_ends_with_a_film_and_the_same_bits(finish, finished, world, tmp_path):
