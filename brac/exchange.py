@@ -57,6 +57,8 @@ def import_data(
     UserError: the source cannot be used, is of another environment, or other data is there.
   """
   source = form.read(source_name, options)
+  if missing := {'format', 'source', 'checksum'} - source.facts.keys():
+    raise TypeError(f'{form.__name__}.read: its facts lack {", ".join(sorted(missing))}')
   env_name = _choose_env(source, env_name, source_name, allow_other_env)
   data_name = data_name or source.data_name
   box = _compare_widths(source, env_name, source_name)
@@ -66,7 +68,7 @@ def import_data(
   facts = {**source.facts, 'options': {'keep_last': keep_last, **asked}}
   if checkpoints.recover(path):
     then = provenance.read(path)
-    if any(then.get(name) != facts.get(name) for name in ('format', 'checksum', 'options')):
+    if any(then.get(name) != facts[name] for name in ('format', 'checksum', 'options')):
       raise UserError(
         f'{path} is there already, of another source or other flags; remove it, or choose another '
         '--data_name or --sub_dir'

@@ -16,8 +16,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
   'format',
   None,
-  "The target's: d4rl, minari or npz; told by its name by default: .hdf5 is D4RL's, .npz numpy's, "
-  "others Minari's.",
+  "The target's: d4rl, minari, npz, or one that was added. By default its name's ending tells it: "
+  ".hdf5 and .h5 are D4RL's, .npz numpy's, none is Minari's.",
 )
 flags.DEFINE_string('target', None, 'The file, or the id of a new Minari dataset, as brac/eps1-v0.')
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.')

@@ -20,8 +20,8 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
   'format',
   None,
-  "The source's: d4rl, minari or npz; told by its name by default: .hdf5 is D4RL's, .npz numpy's, "
-  "others Minari's.",
+  "The source's: d4rl, minari, npz, or one that was added. By default its name's ending tells it: "
+  ".hdf5 and .h5 are D4RL's, .npz numpy's, none is Minari's.",
 )
 flags.DEFINE_string('source', None, "The file, or the id of Minari's dataset.")
 flags.DEFINE_string('env_name', None, 'The environment, where the source does not tell it.')

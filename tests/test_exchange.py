@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import gin
 import h5py
@@ -17,7 +18,7 @@ from reading import shared_data
 
 from brac import agents, behavior, checkpoints, environments, exchange, policy_loader
 from brac.data import d4rl, description, minari, provenance, stored
-from brac.data.formats import FORMATS
+from brac.data.formats import FORMATS, find
 from brac.data.replay import Dataset
 from brac.data.source import Options
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions
@@ -62,6 +63,67 @@ def assert_same_bits(got, want):
   for name, x, y in zip(Transitions._fields, got, want):
     assert x.dtype == y.dtype and x.shape == y.shape, name
     assert x.tobytes() == y.tobytes(), name
+
+
+# --- A format that somebody adds, as docs/add_a_format.md says ------------------------------------
+
+
+def read_csv(path, options):
+  """Columns s, a, r, and end: 1 at a terminal state, 2 at a time limit."""
+  table = np.loadtxt(path, np.float32, delimiter=',')
+  arrays = {'observations': table[:, :S], 'actions': table[:, S : S + A], 'rewards': table[:, -2]}
+  arrays |= {'terminals': table[:, -1] == 1, 'timeouts': table[:, -1] == 2}
+  return d4rl.read_arrays(arrays, path, 'csv', options)
+
+
+@pytest.fixture
+def csv(monkeypatch):
+  form = types.SimpleNamespace(__name__='csv', ENDINGS=('.csv',), read=read_csv)
+  monkeypatch.setitem(FORMATS, 'csv', form)
+  return form
+
+
+def write_csv(path, episodes):
+  ends = [(np.arange(e.n) == e.n - 1) * (2 if e.end == TIME_LIMIT else 1) for e in episodes]
+  rows = [np.column_stack([e.o[:-1], e.a, e.r, end]) for e, end in zip(episodes, ends)]
+  np.savetxt(path, np.concatenate(rows), '%.9g', delimiter=',')
+  return str(path)
+
+
+def test_an_added_format_is_found_by_its_ending_and_knows_its_files(csv, do_import, tmp_path):
+  episodes = [e for e in EPISODES if e.end != CUT_OFF]
+  path = write_csv(tmp_path / 'file.CSV', episodes)
+  assert find(None, path) is find('csv', path) is csv
+  data = do_import(path, 'csv')
+  assert_same_bits(load(data), slow_rows(episodes, knows_next=False))
+  other = write_csv(tmp_path / 'other.csv', episodes[:3])
+  with pytest.raises(UserError, match='is there already, of another source or other flags'):
+    do_import(other, 'csv')
+
+
+@pytest.mark.parametrize(
+  'name, form',
+  [
+    ('a.hdf5', 'd4rl'), ('A.H5', 'd4rl'), ('a.npz', 'npz'), ('plain', 'd4rl'), ('a.dat', 'd4rl'),
+    ('none', 'minari'), ('D4RL/door/human-v2', 'minari'), ('a.b/c-v0', 'minari'),
+  ],
+)  # fmt: skip
+def test_a_format_is_told_by_its_ending(name, form, tmp_path):
+  for there in ('plain', 'a.dat', 'a.npz'):
+    (tmp_path / there).write_text('')
+  assert find(None, str(tmp_path / name)) is FORMATS[form]
+
+
+@pytest.mark.parametrize('fact', ['format', 'source', 'checksum'])
+def test_a_format_without_what_an_import_knows_it_by_is_no_format(fact, csv, do_import, tmp_path):
+  def read(path, options):
+    source = read_csv(path, options)
+    return source._replace(facts={k: v for k, v in source.facts.items() if k != fact})
+
+  csv.read = read
+  with pytest.raises(TypeError, match=f'csv.read: its facts lack {fact}'):
+    do_import(write_csv(tmp_path / 'file.csv', EPISODES[:3]), 'csv')
+  assert not (tmp_path / 'root').exists()
 
 
 # --- Sources, and what becomes of them ------------------------------------------------------------

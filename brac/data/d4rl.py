@@ -37,6 +37,7 @@ from brac.data.source import (
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN
 from brac.errors import UserError
 
+ENDINGS = ('.hdf5', '.h5')
 _NAME = re.compile(
   r'(halfcheetah|hopper|walker2d|ant)[-_](random|medium|expert|(?:medium|full)[-_](?:replay|expert))'
   r'(?:-v([0-2]))?'

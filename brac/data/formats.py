@@ -1,4 +1,4 @@
-"""The formats of data: a module each, with `read`, `write`, and `place`, where it writes."""
+"""The formats of data, a module each: `read`, `write`, `place` (where it writes), and `ENDINGS`."""
 
 import difflib
 import os
@@ -19,8 +19,8 @@ def find(name: Optional[str], path: str) -> ModuleType:
   """
   if name is None:
     ending = os.path.splitext(path)[1].lower()
-    default = 'd4rl' if os.path.isfile(path) else 'minari'
-    name = {'.hdf5': 'd4rl', '.h5': 'd4rl', '.npz': 'npz'}.get(ending, default)
+    fallback = 'd4rl' if os.path.isfile(path) else 'minari'
+    name = next((name for name, form in FORMATS.items() if ending in form.ENDINGS), fallback)
   if name not in FORMATS:
     near = difflib.get_close_matches(name, FORMATS, 1)
     hint = f'; did you mean {near[0]!r}?' if near else ''

@@ -39,6 +39,7 @@ from brac.data.source import (
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT
 from brac.errors import UserError
 
+ENDINGS = ()  # a dataset has an id
 _MAIN, _METADATA = 'main_data.hdf5', 'metadata.json'
 _KEPT = ('description', 'algorithm_name', 'author', 'code_permalink', 'minari_version')
 

@@ -10,6 +10,8 @@ from brac.data.export import Export
 from brac.data.source import Options, Source
 from brac.errors import UserError
 
+ENDINGS = ('.npz',)
+
 
 def read(path: str, options: Options) -> Source:
   """The data in a file; all of its arrays are in memory at once.

@@ -81,7 +81,8 @@ class Source(NamedTuple):
     n_actions: A.
     env_name: the environment, where the source tells it.
     data_name: what the dataset is called.
-    facts: what else it tells of itself, as it goes into JSON.
+    facts: what else it tells of itself, as it goes into JSON; `format`, `source` (what it is
+      called) and `checksum`, by which an import knows it again, are always there.
     pieces: all of its steps, in order; to be gone through once.
     policy: the policy that collected it, where it holds that.
     notes: what a user ought to know of how it was read.
