@@ -1,5 +1,6 @@
 """How the gin parameters that are lists are read: `model_params`, `optimizers`, `weight_decays`."""
 
+import ast
 from typing import Optional, Sequence
 
 from brac.errors import MOST, UserError, is_number
@@ -72,6 +73,14 @@ def plain(value):
   if isinstance(value, (tuple, list)):
     return tuple(map(plain, value))
   return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def plain_text(text: str) -> Optional[str]:
+  """As `plain`, of what gin writes of a value; None of what is no literal, as a reference."""
+  try:
+    return repr(plain(ast.literal_eval(text)))
+  except (ValueError, SyntaxError, TypeError):
+    return None
 
 
 def _is_list(x) -> bool:

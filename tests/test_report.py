@@ -373,12 +373,14 @@ def test_a_run_that_does_not_tell_its_length_is_compared_with_the_longest(tmp_pa
 
 @pytest.mark.parametrize(
   'fraction, version, differ',
-  [('0.0', 'b', False), ('0.1', 'b', True), ('0.0', 'a', True)],
+  [('0.0', 'b', False), ('0', 'b', False), ('0.1', 'b', True), ('0.0', 'a', True)],
 )
 def test_a_parameter_that_an_older_version_lacks_stands_at_its_default(fraction, version, differ):
   old = {'version': 'a', 'sac_agent.Agent.ensemble_q_lambda': '1.0'}
   new = {**old, 'version': version, 'train_eval_offline.validation_fraction': fraction}
   assert ('train_eval_offline.validation_fraction' in differing([old, new, {}])) == differ
+  other = {**new, 'sac_agent.Agent.ensemble_q_lambda': '1'}  # which is no other value
+  assert 'sac_agent.Agent.ensemble_q_lambda' not in differing([old, other])
   # What is no parameter of ours has no default, and counts.
   assert 'Agent.alpha' in differing([old, {**new, 'Agent.alpha': '1'}])
 

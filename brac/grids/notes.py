@@ -8,6 +8,7 @@ from brac import results
 from brac.grids.statistics import final
 from brac.grids.summary import Summary
 from brac.grids.tables import shown
+from brac.hyperparameters import plain_text
 from brac.results import Task
 
 
@@ -93,10 +94,10 @@ def differing(settings: Sequence[dict[str, str]]) -> list[str]:
   names = sorted({name for x in known for name in x if not name.endswith('behavior_ckpt_file')})
   found = []
   for name in names:
-    values = {x.get(name) for x in known}
-    if None in values and len({x.get('version') for x in known}) > 1:
-      values = (values - {None}) | {_default(name)}
-    if len(values) > 1:
+    texts = {x.get(name) for x in known}
+    if None in texts and len({x.get('version') for x in known}) > 1:
+      texts = (texts - {None}) | {_default(name)}
+    if len({text and (plain_text(text) or text) for text in texts}) > 1:
       found.append(name)
   return found
 

@@ -1,6 +1,5 @@
 """What a run is: all that its numbers depend on, kept with its state, compared when it goes on."""
 
-import ast
 import enum
 import functools
 import importlib.metadata
@@ -20,7 +19,7 @@ from absl import logging
 import brac
 from brac import checkpoints, files, results
 from brac.errors import UserError
-from brac.hyperparameters import plain, same
+from brac.hyperparameters import plain_text, same
 
 
 class Rule(enum.Enum):
@@ -213,9 +212,6 @@ def _is_set(name: str) -> bool:
   return not same(value, inspect.signature(configurable.wrapped).parameters[parameter].default)
 
 
-def _plain(text: Optional[str]) -> object:
-  """A value of which the text says no more than gin users mean: 64.0 is 64, a list a tuple."""
-  try:
-    return repr(plain(ast.literal_eval(text)))
-  except (ValueError, SyntaxError, TypeError):
-    return text and _PATH.sub("''", text)
+def _plain(text: Optional[str]) -> Optional[str]:
+  """A value in one spelling; of a data config, where its policies lie says nothing."""
+  return text and (plain_text(text) or _PATH.sub("''", text))
