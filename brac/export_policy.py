@@ -19,7 +19,7 @@ alone), and `policy.json`, which says the shapes, the ranges and the noise: see 
 import importlib
 import os
 
-from absl import flags
+from absl import flags, logging
 
 from brac import programs
 
@@ -61,12 +61,16 @@ def main(_) -> None:
     found, _ = frozen.load_all(path, *specs)
     if 'sample' in found:
       found = {'mode': found.pop('main'), **found}
-  else:
-    policy = frozen.load(path, 'sample' if FLAGS.sample else 'main', *specs)
-  os.makedirs(output_dir)
-  if onnx:
+    others = [name for name, policy in found.items() if not onnx_model.knows(policy)]
+    for name in others:
+      kind = type(found.pop(name)).__name__
+      logging.warning('%s is left out: no ONNX graph of a %s is known', name, kind)
+    if not found:
+      raise UserError(f'{path}: no ONNX graph of its policies is known')
     onnx_model.save(FLAGS.env_name, found, output_dir, env.observation_keys)
     return
+  policy = frozen.load(path, 'sample' if FLAGS.sample else 'main', *specs)
+  os.makedirs(output_dir)
   try:
     saved_model.save(policy, tf.as_dtype(env.observation_dtype), output_dir)
     tf_agents_bridge.save_specs(policy, output_dir)

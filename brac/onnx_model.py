@@ -15,7 +15,6 @@ import onnx
 
 import brac
 from brac import files, networks
-from brac.errors import UserError
 from brac.networks import VAE, Actor, Critic, Dense, Perturbation
 from brac.policies import N_MAX_Q_SAMPLES, ActorPolicy, BCQPolicy, MaxQPolicy, Policy
 
@@ -41,19 +40,18 @@ def save(
 
   Args:
     env_name: the environment, for the JSON.
-    policies: by name, all for the same states `[S]` and actions `[A]`.
-    folder: which is there.
+    policies: by name, all for the same states `[S]` and actions `[A]`, of kinds that it `knows`.
+    folder: made where it is not there.
     parts: of Dict observations, in the order in which they are concatenated, and their widths.
 
   Raises:
-    UserError: a policy is neither an actor's nor BCQ's.
     OSError: they cannot be written.
   """
   a_policy = next(iter(policies.values()))
   observation_spec, action_spec = a_policy.time_step_spec.observation, a_policy.action_spec
   n_states, n_actions = observation_spec.shape[0], action_spec.shape[0]
   bounds = [np.broadcast_to(x, [n_actions]) for x in (action_spec.minimum, action_spec.maximum)]
-  outputs, described = {'action': ['batch', n_actions]}, {}
+  outputs, described, models = {'action': ['batch', n_actions]}, {}, {}
   for name, policy in policies.items():
     graph = _Graph(n_states)
     a, noise = _act(graph, policy)
@@ -61,9 +59,7 @@ def save(
     inputs = {'observation': ['batch', n_states]}
     if noise:
       inputs['noise'] = ['batch', *noise]
-    model = graph.model(name, inputs, outputs)
-    with open(os.path.join(folder, f'{name}.onnx'), 'wb') as f:
-      f.write(model.SerializeToString())
+    models[name] = graph.model(name, inputs, outputs)
     described[name] = {'file': f'{name}.onnx', 'inputs': inputs, 'outputs': outputs}
   about = {
     'env_name': env_name,
@@ -76,8 +72,17 @@ def save(
   }
   if parts:
     about['observation']['parts'] = parts
+  os.makedirs(folder, exist_ok=True)
+  for name, model in models.items():
+    with open(os.path.join(folder, f'{name}.onnx'), 'wb') as f:
+      f.write(model.SerializeToString())
   text = re.sub(r'\[[^][{}]*\]', lambda m: ' '.join(m[0].split()), json.dumps(about, indent=2))
   files.write_text(os.path.join(folder, 'policy.json'), text + '\n')  # with a list in a line
+
+
+def knows(policy: Policy) -> bool:
+  """Whether the graph of such a policy can be written: an actor's, or BCQ's."""
+  return type(policy) in (ActorPolicy, MaxQPolicy, BCQPolicy)
 
 
 def _described(spec, n: int, normalisation: str) -> dict[str, object]:
@@ -167,9 +172,6 @@ def _act(graph: _Graph, policy: Policy) -> tuple[str, list[int]]:
   if isinstance(policy, MaxQPolicy):
     actor, q = policy.networks
     return _best(graph, q, _actor(graph, actor, _ROWS), n_actions), [N_MAX_Q_SAMPLES, n_actions]
-  if not isinstance(policy, ActorPolicy):
-    kind = type(policy).__name__
-    raise UserError(f'--format=onnx writes policies of actors and of bcq, not a {kind}')
   (actor,) = policy.networks
   return _actor(graph, actor, noise=not policy.mode), [] if policy.mode else [n_actions]
 

@@ -18,8 +18,8 @@ programs.define_gin_flags()  # for the order of Dict observations, and physics
 flags.DEFINE_multi_string(
   'checkpoint',
   None,
-  'A checkpoint, without .index: of an agent, a clone of the behavior policy, a shipped policy; '
-  'given several times, they stand side by side.',
+  'A checkpoint, without .index, of an agent, a clone of the behavior policy, a shipped policy; or '
+  'an ONNX file; given several times, they stand side by side.',
   required=True,
 )
 flags.DEFINE_string('output', None, 'The film: a .mp4 or a .gif.', required=True)
@@ -27,11 +27,11 @@ flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym environment.')
 flags.DEFINE_multi_string(
   'label', [], "What is written into each checkpoint's picture; the file's name by default."
 )
-flags.DEFINE_multi_enum(
+flags.DEFINE_multi_string(
   'policy',
   ['main'],
-  ['main', 'sample', 'max_q'],
-  "Which policy of each checkpoint, or of all: main, an actor's mode, a sample of it, or max_q.",
+  'Which policy of each checkpoint, or of all: main, or another that its agent is evaluated by, as '
+  'max_q; or of an actor a sample.',
 )
 flags.DEFINE_integer(
   'seed', 0, 'Of the start, and of samples.', lower_bound=0, upper_bound=programs.MAX_SEED

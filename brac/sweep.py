@@ -19,6 +19,7 @@ import functools
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -95,31 +96,42 @@ def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> 
 
 
 # What gin binds of a training that goes for the estimate of its value as well: which data, what γ.
-_SHARED = ('discount', 'out_of_box_actions', 'shuffle_steps', 'use_seed_for_data')
+_SHARED = (
+  *(f'train_eval_offline.{name}' for name in ('discount', 'out_of_box_actions')),
+  *(f'train_eval_offline.{name}' for name in ('shuffle_steps', 'use_seed_for_data')),
+  'dict_observations.keys',
+)
 
 
-def fqe_bindings(policy: str) -> list[str]:
-  """What is bound of all estimates; `policy`: whose, '' for the one that a run is judged by."""
-  bindings = [f'fqe_agent.Agent.policy_name={policy!r}'] if policy else []
-  for binding in FLAGS.gin_bindings:
-    selector, _, parameter = binding.partition('=')[0].strip().rpartition('.')
-    if selector.endswith('train_eval_offline') and parameter in _SHARED:
-      bindings.append(binding)
-  return bindings
+def fqe_bindings(preset: str, policy: str) -> list[str]:
+  """What is bound of all estimates of a preset.
+
+  Args:
+    preset: its name.
+    policy: whose value it is, '' for the one that a run is judged by.
+  """
+  path = presets.find_preset(_config_dir(), preset)
+  settings = presets.load(path, FLAGS.gin_bindings).settings  # with macros' values
+  shared = [f'{name} = {settings[name]!r}' for name in _SHARED if name in settings]
+  return [f'fqe_agent.Agent.policy_name = {policy!r}', *shared] if policy else shared
 
 
-def fqe_job_of(env_name: str, policy: str, root_dir: str, folder: str, step: int) -> Job:
+def _config_dir() -> str:
+  return programs.folder(FLAGS.config_dir) or project_folder('configs')
+
+
+def fqe_job_of(env_name: str, shared: Sequence[str], root_dir: str, folder: str, step: int) -> Job:
   """The program that estimates what the run in a folder is worth, which stands at a step.
 
   Args:
     env_name: the environment.
-    policy: see `fqe_bindings`.
+    shared: see `fqe_bindings`.
     root_dir: below which the estimate is to be.
     folder: the run's.
     step: names the estimate.
   """
   checkpoint = os.path.join(os.path.abspath(folder), 'agent')
-  bindings = [f'fqe_agent.Agent.checkpoint={checkpoint!r}', *fqe_bindings(policy)]
+  bindings = [f'fqe_agent.Agent.checkpoint={checkpoint!r}', *shared]
   grid = grid_flags.make_grid(FLAGS.fqe_steps)
   plan = Plan(
     dataclasses.replace(grid, root_dir=root_dir, n_eval_episodes=0, gin_bindings=bindings)
@@ -138,10 +150,9 @@ def open_search(env_name: str, preset: str, tried: Space) -> Search:
   schedule = Schedule(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, FLAGS.max_trials)
   metric = Returns(FLAGS.last)
   if FLAGS.metric == 'fqe':
-    evaluate = functools.partial(fqe_job_of, env_name, tried.policy)
-    config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
-    bindings = fqe_bindings(tried.policy)
-    bound = presets.load(presets.find_preset(config_dir, 'fqe'), bindings).settings
+    shared = fqe_bindings(preset, tried.policy)
+    evaluate = functools.partial(fqe_job_of, env_name, shared)
+    bound = presets.load(presets.find_preset(_config_dir(), 'fqe'), shared).settings
     metric = Values(FLAGS.last, FLAGS.fqe_steps, evaluate, bound)
   root_dir = programs.folder(FLAGS.root_dir)
   place = map(folder_name, (env_name, FLAGS.data_name, f'n{FLAGS.n_train}', preset, 'sweep'))
@@ -221,7 +232,7 @@ def main() -> None:
   from brac import runs
 
   search.optuna()  # where it is not installed, nothing is made
-  config_dir = programs.folder(FLAGS.config_dir) or project_folder('configs')
+  config_dir = _config_dir()
   pairs = [(env_name, preset) for preset in FLAGS.presets for env_name in FLAGS.env_names]
   if not pairs:
     raise UserError('no search is asked for: --env_names or --presets is empty')

@@ -149,6 +149,8 @@ def test_data_that_do_not_tell_their_episodes_are_one_line(rows, policy_file):
     make_agent(Dataset(rows), None)
   with pytest.raises(UserError, match='no policy at /no/such'):
     make_agent(Dataset(rows), '/no/such')
+  with pytest.raises(UserError, match=r'checkpoint /no/such\.onnx is an ONNX file'):
+    make_agent(Dataset(rows), '/no/such.onnx')
 
 
 # --- Whose policy ---------------------------------------------------------------------------------

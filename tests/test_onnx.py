@@ -129,9 +129,14 @@ def q_of_samples(policy, s):
   return tf.reshape(q(tf.repeat(s, n, 0), tf.reshape(a, [-1, 2])), [N, n]).numpy()
 
 
-def test_a_policy_of_another_kind_is_an_error_of_one_line(tmp_path):
-  with pytest.raises(UserError, match='writes policies of actors and of bcq, not a RandomPolicy'):
-    onnx_model.save('Some-v0', {'main': policies.RandomPolicy(*SPECS)}, str(tmp_path))
+def test_policies_of_other_kinds_are_known_as_such():
+  class Bold(policies.ActorPolicy):
+    def act(self, s, rng):
+      return 2 * super().act(s, rng)
+
+  (actor,) = of_actor((8,))['mode'].networks
+  assert all(map(onnx_model.knows, [*of_actor((8,)).values(), *of_bcq((8,)).values()]))
+  assert not any(map(onnx_model.knows, [policies.RandomPolicy(*SPECS), Bold(*SPECS, actor)]))
 
 
 def test_the_json_says_what_a_consumer_has_to_respect(tmp_path):

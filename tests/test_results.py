@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from brac import results
 from brac.grids import shipped
 
@@ -17,12 +19,13 @@ def read_page(name):
     return f.read()
 
 
-def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(tmp_path):
-  kept = os.path.join(_ROOT, 'results', 'report')
+@pytest.mark.parametrize('runs', ['tuned', 'first_runs'])
+def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(runs, tmp_path):
+  kept = os.path.join(_ROOT, 'results', runs, 'report')
   shutil.copy(os.path.join(kept, 'behavior.csv'), tmp_path)  # the data itself is not kept
   done = subprocess.run(
-    [sys.executable, '-m', 'brac.report', '--root_dir=results', '--data_root_dir=nowhere',
-     f'--output_dir={tmp_path}'],
+    [sys.executable, '-m', 'brac.report', f'--root_dir=results/{runs}',
+     '--data_root_dir=nowhere', f'--output_dir={tmp_path}'],
     cwd=_ROOT, capture_output=True, text=True,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr

@@ -556,7 +556,7 @@ def test_a_search_needs_no_simulator(tmp_path):
     *(f'--root_dir={tmp_path}/learn', f'--data_root_dir={tmp_path}/data', '--data_name=randwalk'),
     *(f'--config_dir={configs}', '--n_train=1000', '--n_eval_episodes=0', '--first_rung=200'),
     *('--total_train_steps=300', '--metric=fqe', '--fqe_steps=150', '--n_jobs=2'),
-    '--gin_bindings=train_eval_offline.discount=0.9',
+    '--gin_bindings=G = 0.9\ntrain_eval_offline.discount = %G',
   ]
   done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr

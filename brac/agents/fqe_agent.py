@@ -37,8 +37,8 @@ class Agent(ActorCritic):
 
   Args:
     checkpoint: where π is: an `agent_behavior`, an `agent_partial_target`, or the `agent` of a run.
-    policy_name: which of an agent's policies, 'main' or 'max_q'; the one that it is judged by, by
-      default.
+    policy_name: which of its policies, 'main', 'max_q' or 'sample'; by default the one that it is
+      judged by.
     ensemble_q_lambda: λ of the ensemble of critics; 0.5 is the mean of two.
   """
 
@@ -61,14 +61,14 @@ class Agent(ActorCritic):
         f'{self.name}.checkpoint is not set: --gin_bindings="{self.name}.checkpoint=\'...\'" names '
         'the policy that is evaluated'
       )
+    if checkpoint.endswith('.onnx'):
+      raise UserError(f'{self.name}.checkpoint {checkpoint} is an ONNX file, and no checkpoint')
     if not len(self.data.first_states):
       raise UserError(
         f'{self.name} needs data that tell their episodes (data/_end), of whose first states it '
         'gives the value'
       )
     self.pi = frozen.load(checkpoint, policy_name, self.observation_spec, self.action_spec)
-    if not self.pi.networks:
-      raise UserError(f'{self.name} evaluates a checkpoint; {checkpoint} is an ONNX file')
     self._networks = frozen.networks_of(self.pi)
 
   def make_updates(self) -> list[Update]:

@@ -47,6 +47,43 @@ def test_a_preset_of_it_imports_it(td3_bc, finish, world, tmp_path):
   assert values(offline_dir(tmp_path, 'mine') / 'agent')['optimizers/p/step'] == 1
 
 
+OWN_POLICY = """
+import gin
+import td3_bc_agent
+from brac.policies import ActorPolicy
+
+class Halved(ActorPolicy):
+  def act(self, s, rng):
+    return super().act(s, rng) / 2
+
+@gin.configurable
+class Agent(td3_bc_agent.Agent):
+  def policies(self):
+    specs = self.observation_spec, self.action_spec
+    return {**super().policies(), 'halved': Halved(*specs, self.pi, mode=True)}
+"""
+
+
+def test_a_policy_of_its_own_is_evaluated_and_filmed_and_the_others_go_out(
+  td3_bc, start, finish, world, tmp_path
+):
+  with open(os.path.join(start.home, 'halved_agent.py'), 'w', encoding='utf-8') as f:
+    f.write(OWN_POLICY)
+  args = offline_args(world, tmp_path, '--agent_name=halved_agent:Agent', '--total_train_steps=4')
+  finish(['train_offline', *args])
+  run = offline_dir(tmp_path, 'halved_agent.Agent')
+  assert (run / 'results.csv').read_text().startswith('step,main,halved\n')
+  common = '--env_name=Pendulum-v1', f'--checkpoint={run}/agent'
+  film, export = finish(
+    ['record_video', *common, f'--output={tmp_path}/a.gif', '--policy=halved', '--steps=2'],
+    ['export_policy', *common, f'--output_dir={tmp_path}/onnx', '--format=onnx'],
+  )
+  assert 'return agent -' in film.stdout
+  assert 'halved is left out: no ONNX graph of a Halved is known' in export.stderr
+  files = ['max_q.onnx', 'mode.onnx', 'policy.json', 'sample.onnx']
+  assert sorted(os.listdir(tmp_path / 'onnx')) == files
+
+
 @pytest.mark.parametrize(
   'args, texts',
   [

@@ -46,7 +46,7 @@ MISTAKES = [
   (dict(checkpoint='data/Pendulum-v1/damaged/0/data'), [], ['damaged/0/data is damaged']),
   ({}, ['--policy=max_q'], ["policies/pendulum has no 'max_q'; there is 'main', 'sample'"]),
   ({}, ['--policy=main', '--policy=sample'], ['--policy is given 2 times, for 1 checkpoints']),
-  ({}, ['--policy=mode'], ['--policy', 'main|sample|max_q']),
+  ({}, ['--policy=mode'], ["policies/pendulum has no 'mode'; there is 'main', 'sample'"]),
   ({}, ['--label=a', '--label=b'], ['--label is given 2 times, for 1 checkpoints']),
   (
     {},
