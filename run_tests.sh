@@ -8,4 +8,4 @@ source ./setup_env.sh
 ruff check .
 ruff format --check .
 # Each process of pytest has a TensorFlow, of a GB or so.
-exec python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "$@"
+exec python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder "$@"

@@ -35,6 +35,21 @@ N_STATES, N_ROWS = 4, 40
 LOW, HIGH = [-1.0, -2.0, 0.0], [1.0, 3.0, 0.5]  # neither symmetric nor of unit size
 
 
+# Of the files that take longest; side by side, one of them at the end would run alone.
+LONGEST = (
+  'test_docs_run',
+  'test_sweep',
+  'test_run_paper',
+  'test_notebook',
+  'test_agents',
+  'test_bits',
+)
+
+
+def pytest_collection_modifyitems(items):
+  items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def no_bindings():
   """Each test starts and leaves without gin bindings."""

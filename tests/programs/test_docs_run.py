@@ -31,7 +31,7 @@ _SMALL = {
   'record_video': ['--steps=3'],
   'run_paper': [
     *('--total_train_steps=2', '--n_eval_episodes=1', '--n_train=1200', '--seeds=0'),
-    '--data_names=eps1',
+    *('--data_names=eps1', '--env_names=Walker2d-v2'),
   ],
   'sweep': [
     *('--total_train_steps=2', '--first_rung=1', '--n_eval_episodes=1', '--n_train=1200'),
