@@ -70,7 +70,13 @@ stamp="$venv/installed$extras-$( (pwd; cat pyproject.toml constraints.txt) | cks
 if [ ! -f "$stamp" ]; then
   echo "installing into $venv, a few minutes the first time" >&2
   # The constraints spare pip a long search for versions that go together.
-  pip install --quiet --disable-pip-version-check --editable ".$extras" --constraint constraints.txt
+  if ! pip install --quiet --disable-pip-version-check --editable ".$extras" \
+    --constraint constraints.txt --only-binary mujoco; then
+    echo "$0: pip could not install what the project needs; above it says what. Of mujoco it has to be" \
+      "the release that pyproject.toml names: where that has no wheel for $("$venv/bin/python" --version)" \
+      "on this machine, another Python of $supported may have one (BRAC_PYTHON=python3.12)" >&2
+    exit 1
+  fi
   rm -f "$venv/installed$extras"-*
   touch "$stamp"
 fi

@@ -1,7 +1,7 @@
 """All that `import brac` changes in other packages, each when it is first imported.
 
-- gym: `gym.make` of the four -v2 tasks gives ours, which need no mujoco-py; its random generators
-  can be pickled.
+- gym: it does not say at its import that nobody maintains it; `gym.make` of the four -v2 tasks
+  gives ours, which need no mujoco-py; its random generators can be pickled.
 - TF-Agents: `suite_gym.load` of those tasks keeps discount 1 at the time limit.
 - TensorFlow: what 2.20 links, LLVM among it, is not for other libraries, as up to 2.18. Mesa, which
   draws where there is no graphics card, would call TensorFlow's LLVM for its own, and crash.
@@ -17,6 +17,8 @@ import sys
 from types import ModuleType
 from typing import Any, Callable
 
+from gym_notices import notices
+
 _MODULE = 'brac.environments.mujoco_v2.env'
 _SHARES_SYMBOLS = 'tensorflow.python.pywrap_dlopen_global_flags'
 _TASKS = ('HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2')
@@ -24,6 +26,7 @@ _TASKS = ('HalfCheetah-v2', 'Hopper-v2', 'Walker2d-v2', 'Ant-v2')
 
 def install() -> None:
   """Patches what is imported already, and the rest when it will be."""
+  notices.notices.clear()
   logging.getLogger('OpenGL.acceleratesupport').setLevel(logging.WARNING)
   sys.modules.setdefault(_SHARES_SYMBOLS, None)  # importing it fails then, which is allowed for
   for name, patch in (

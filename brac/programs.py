@@ -134,12 +134,9 @@ def _print_what_can_be_printed() -> None:
 
 
 def quiet_imports() -> None:
-  """Keeps TensorFlow's and gym's notices off the terminal; they are not about this program."""
+  """Keeps TensorFlow's and pygame's notices off the terminal; they are not about this program."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   warnings.filterwarnings('ignore', message='pkg_resources is deprecated')  # pygame imports it
-  from gym_notices import notices
-
-  notices.notices.clear()
 
 
 def set_up_tensorflow() -> None:

@@ -9,17 +9,20 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import logging
+from google.protobuf import text_format
 
-# TF-Agents' class of that name is this one.
+# TF-Agents' class of that name is this one, and this its way to write specs.
 from tensorflow.python.framework.tensor_spec import BoundedTensorSpec as BoundedTensorSpec
+from tensorflow.python.saved_model import nested_structure_coder
+
+from brac import files
 
 try:
-  import tensorflow_probability as tfp
-  from tf_agents.policies.policy_saver import POLICY_SPECS_PBTXT
   from tf_agents.policies.tf_policy import TFPolicy
-  from tf_agents.specs import tensor_spec
   from tf_agents.trajectories.policy_step import PolicyStep
   from tf_agents.trajectories.time_step import TimeStep, time_step_spec
+
+  import tensorflow_probability as tfp  # isort: skip  (takes seconds, and is for TF-Agents alone)
 
   INSTALLED = True
 except Exception as error:  # an installation that does not fit TensorFlow may raise anything
@@ -79,11 +82,26 @@ def tanh_normal(mean: tf.Tensor, std: tf.Tensor, mags: Any, means: Any) -> Any:
   return tfp.distributions.TransformedDistribution(normal, tfp.bijectors.Chain(squash))
 
 
+class Trajectory(NamedTuple):
+  """What a driver of TF-Agents collects of a step, by the names that it looks for in a file."""
+
+  step_type: Any
+  observation: Any
+  action: Any
+  policy_info: Any
+  next_step_type: Any
+  reward: Any
+  discount: Any
+
+
 def save_specs(policy: TFPolicy, folder: str) -> None:
   """Puts the specs of a policy beside its SavedModel, where TF-Agents looks for them."""
-  if INSTALLED:
-    specs = {
-      'collect_data_spec': policy.collect_data_spec,
-      'policy_state_spec': policy.policy_state_spec,
-    }
-    tensor_spec.to_pbtxt_file(os.path.join(folder, POLICY_SPECS_PBTXT), specs)
+  step_type, reward, discount, observation = policy.time_step_spec
+  specs = {
+    'collect_data_spec': Trajectory(
+      step_type, observation, policy.action_spec, (), step_type, reward, discount
+    ),
+    'policy_state_spec': (),
+  }
+  text = text_format.MessageToString(nested_structure_coder.encode_structure(specs))
+  files.write_text(os.path.join(folder, 'policy_specs.pbtxt'), text)

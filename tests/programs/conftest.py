@@ -26,8 +26,6 @@ from brac.networks import Actor, Box
 
 _LAUNCHER = """
 import json, os, runpy, sys, traceback
-from gym_notices import notices
-notices.notices.clear()
 from brac import collection, train_eval_offline, train_eval_online
 
 for line in sys.stdin:
