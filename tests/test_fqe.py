@@ -123,6 +123,21 @@ def test_the_value_of_a_known_policy_is_found(state, trained):
   np.testing.assert_allclose(trained[1][state], WANTED[state], atol=0.05)
 
 
+@pytest.mark.parametrize('scale, said', [(1.0, 0), (1e3, 1), (-1e3, 1)])
+def test_a_value_that_cannot_be_is_warned_of_once(scale, said, trained, rows, policy_file, caplog):
+  another = make_agent(Dataset(rows), policy_file)
+  for x, y in zip(another.q_nets, trained[0].q_nets):
+    for a, b in zip(x.variables, y.variables):
+      a.assign(b)
+    for v in x._layers[-1].kernel, x._layers[-1].bias:
+      v.assign(scale * v)
+  for _ in range(2):
+    another.estimate()
+  least, most = rows.reward.min() / (1 - GAMMA), rows.reward.max() / (1 - GAMMA)
+  assert caplog.text.count('no policy can be worth') == said
+  assert not said or f'from {least:.4g} to {most:.4g}; Q has diverged' in caplog.text
+
+
 def test_the_value_is_that_of_the_first_states_of_the_episodes(trained, rows, policy_file):
   data = Dataset(rows)
   assert len(data.first_states) == 6 * N

@@ -8,6 +8,7 @@ from typing import Optional
 import gin
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from brac import networks, rng
 from brac.agents import frozen
@@ -70,6 +71,7 @@ class Agent(ActorCritic):
       )
     self.pi = frozen.load(checkpoint, policy_name, self.observation_spec, self.action_spec)
     self._networks = frozen.networks_of(self.pi)
+    self._has_warned = False
 
   def make_updates(self) -> list[Update]:
     return [self.update('q', self.q_loss, 'q', *self.q_nets)]
@@ -104,7 +106,22 @@ class Agent(ActorCritic):
         for i in range(0, len(s), _ROWS)
       ]
     )
-    return dict(zip(self.ESTIMATES, (float(values.mean()), *_interval(values))))
+    value, (low, high) = float(values.mean()), self._possible
+    if not low <= value <= high and not self._has_warned:
+      self._has_warned = True
+      logging.warning(
+        '%s: no policy can be worth %.4g: rewards such as the data has give discounted returns '
+        'from %.4g to %.4g; Q has diverged, as it does where a policy leaves the data',
+        self.name, value, low, high,
+      )  # fmt: skip
+    return dict(zip(self.ESTIMATES, (value, *_interval(values))))
+
+  @functools.cached_property
+  def _possible(self) -> tuple[float, float]:
+    """The least and the largest discounted return that rewards such as the data has may give."""
+    rewards = self.data._reward.numpy()[: self.data.size]
+    horizon = 1 / (1 - self.discount) if self.discount < 1 else np.inf
+    return min(0.0, float(rewards.min()) * horizon), max(0.0, float(rewards.max()) * horizon)
 
   @functools.cached_property
   def _value(self) -> Callable:
