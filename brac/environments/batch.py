@@ -209,10 +209,10 @@ class BatchEnvironment:
 
 
 class _Pickler(pickle.Pickler):
-  """A pickler that tells numpy's own dtypes and random generators by what they are.
+  """A pickler that tells numpy's own dtypes by their names.
 
-  Dtypes are one object each, but not where numpy's way has loaded them; an environment that was
-  restored has arrays of both kinds after a step. Generators of NumPy 2 do not load in 1.26.
+  They are one object each, but not where numpy's way has loaded them; an environment that was
+  restored has arrays of both kinds after a step.
   """
 
   def reducer_override(self, value):
@@ -221,26 +221,11 @@ class _Pickler(pickle.Pickler):
     if type(value) is np.ndarray and value.dtype.isbuiltin == 1 and not value.dtype.hasobject:
       order = 'F' if value.flags.fnc else 'C'
       return _array, (value.dtype.str, value.shape, order, value.tobytes(order))
-    if isinstance(value, np.random.BitGenerator) and type(value).__name__ in np.random.__all__:
-      seeds = getattr(value.seed_seq, 'state', None)
-      return _bit_generator, (type(value).__name__, seeds, value.state)
-    if type(value) is np.random.Generator:
-      return _generator, (value.bit_generator,)
     return NotImplemented
 
 
 def _array(dtype: str, shape: tuple[int, ...], order: str, content: bytes) -> np.ndarray:
   return np.ndarray(shape, dtype, content, order=order).copy(order)  # which owns what it has
-
-
-def _bit_generator(name: str, seeds: Optional[dict], state: dict) -> np.random.BitGenerator:
-  made = getattr(np.random, name)(seeds and np.random.SeedSequence(**seeds))  # which spawn draws of
-  made.state = state
-  return made
-
-
-def _generator(bit_generator: np.random.BitGenerator) -> np.random.Generator:
-  return np.random.Generator(bit_generator)
 
 
 def _pickled(value: Any) -> bytes:
