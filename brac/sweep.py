@@ -97,8 +97,10 @@ def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> 
 
 # What gin binds of a training that goes for the estimate of its value as well: which data, what γ.
 _SHARED = (
-  *(f'train_eval_offline.{name}' for name in ('discount', 'out_of_box_actions')),
-  *(f'train_eval_offline.{name}' for name in ('shuffle_steps', 'use_seed_for_data')),
+  'train_eval_offline.discount',
+  'train_eval_offline.out_of_box_actions',
+  'train_eval_offline.shuffle_steps',
+  'train_eval_offline.use_seed_for_data',
   'dict_observations.keys',
 )
 

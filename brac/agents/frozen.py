@@ -92,8 +92,8 @@ def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:
       except (ValueError, SyntaxError) as error:
         raise UserError(f'policy {path}: its {setting} = {text} is no plain value') from error
   if made.CLONE:
-    actor = specs[0].shape[0], Box.of(specs[1])
-    policy_loader.load_actor(path, *actor, 'policy')  # so that an error is not of its clone
+    # So that an error is of the policy, not of its clone.
+    policy_loader.load_actor(path, specs[0].shape[0], Box.of(specs[1]), 'policy')
     parameters[made.CLONE.parameter] = path  # which has it
   widths = (int(spec.shape[0]) for spec in specs)
   nothing = Dataset(Transitions.zeros(1, *widths))
