@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 
 from brac.environments import dict_observations
-from brac.environments.batch import BatchEnvironment, float32_inside
+from brac.environments.batch import BatchEnvironment, copied, float32_inside
 from brac.environments.generators import GlobalGenerators
 from brac.errors import UserError, blaming, first_line
 
@@ -123,7 +123,7 @@ class LoopBatch(BatchEnvironment):
   def _reset_row(self, row: int) -> np.ndarray:
     env, seed = self._envs[row], self._seeds[row]
     if self._replays:
-      generators = copy.deepcopy(_generators(env)) if seed is None else None
+      generators = copied(_generators(env)) if seed is None else None
       self._episodes[row] = _Episode(seed, generators, self._global.states)
     if seed is not None:
       _seed_spaces(env, seed)
