@@ -17,7 +17,7 @@ import tensorflow as tf
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _RECORDED = os.path.join(_HERE, 'data', 'bits.json')
-_STEPS = 60  # more than a turn of the unrolled loop, and a rest
+_STEPS = 60  # of the plain loop; tests/test_agents.py holds the unrolled one to its bits
 _BRAC_BINDINGS = ('warm_start=20', 'train_alpha=True', 'train_alpha_entropy=True')
 # Widths that the machine's vector units do not divide evenly; every optional update switched on.
 _UNITS = {

@@ -61,9 +61,10 @@ def test_a_delayed_update_is_made_and_told_of_in_every_third_step_alone(counter)
 def test_a_delayed_update_has_the_same_bits_however_the_steps_are_called(every, counter):
   # In the long call the loop is unrolled by four, which three does not divide.
   long, short = counter(every=every), counter(every=every)
-  for _ in range(5):
+  for _ in range(29):
     short.train(7)
-  assert long.train(42) == short.train(7)
+  assert long.train(210) == short.train(7)
+  assert '_unrolled_loop' in vars(long.loop) and '_unrolled_loop' not in vars(short.loop)
   assert_same_bits(weights(long), weights(short))
 
 

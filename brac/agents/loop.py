@@ -29,7 +29,7 @@ from brac.rng import Rng
 # Training steps in a turn of the compiled loop. Between turns a core waits for the other; within
 # one, a step begins while the policy's update of the step before it is still at work.
 _UNROLLED = 4
-_SHORT = 40  # steps for which such a turn is not worth its compilation
+_SHORT = 200  # steps for which such a turn is not worth its compilation
 
 Info = dict[str, tf.Tensor]
 Loss = Callable[[Batch, Rng], tuple[tf.Tensor, Info]]
@@ -144,16 +144,22 @@ class Loop:
     """`(turns) -> the numbers of the last step`, compiled, of so many steps a turn."""
 
     def train(turns):
-      numbers = tf.function(self._step, autograph=False).get_concrete_function().structured_outputs
-      none_yet = {tag: tf.zeros(x.shape, x.dtype) for tag, x in numbers.items()}
+      tags = []  # known once a step is traced, which is done once: it takes seconds
+
       # Every step gives its numbers, which one alone needs: a step that did not would be optimised
       # in another way, and differ in the last bits.
-      _, infos = tf.while_loop(
+      def turn(i, _):
+        infos = [self._step() for _ in range(n_unrolled)]
+        tags[:] = infos[-1]
+        return i + 1, [tf.stack([tf.cast(x, tf.float32) for x in it.values()]) for it in infos]
+
+      _, numbers = tf.while_loop(
         lambda i, _: i < turns,
-        lambda i, _: (i + 1, [self._step() for _ in range(n_unrolled)]),
-        (tf.constant(0), [none_yet] * n_unrolled),
+        turn,
+        (tf.constant(0), [tf.zeros([0])] * n_unrolled),
+        (tf.TensorShape([]), [tf.TensorShape([None])] * n_unrolled),
       )
-      info = infos[-1]
+      info = dict(zip(tags, tf.unstack(numbers[-1], len(tags))))
       for update in self._updates:
         if update.kernels:
           info[update.name + '_norm'] = update.norm()
