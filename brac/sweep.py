@@ -16,10 +16,11 @@ Leaves trials_{SEED}.csv, .md and .png beside the trials, and for each environme
 import contextlib
 import dataclasses
 import functools
+import inspect
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -72,7 +73,7 @@ flags.DEFINE_string(
   'grid', None, 'The grid, a file. By default grids/PRESET.json in --config_dir, or among ours.'
 )
 flags.DEFINE_string(
-  'tuned_dir', None, 'Where the tuned presets go. By default tuned/, beside the plain one.'
+  'tuned_dir', None, 'Where the tuned presets go. By default tuned/ in --config_dir.'
 )
 flags.DEFINE_integer(
   'winner_steps', 0, 'The training steps that the best trial goes on to in the end.', lower_bound=0
@@ -82,12 +83,15 @@ flags.DEFINE_integer(
 )
 
 
+def _plan_of(point: Point, total_train_steps: int) -> Plan:
+  """A plan of trainings with the values of a point."""
+  bindings = [*FLAGS.gin_bindings, *point.bindings]
+  return Plan(dataclasses.replace(grid_flags.make_grid(total_train_steps), gin_bindings=bindings))
+
+
 def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> Job:
   """The program that trains a preset with the values of a point to a number of steps."""
-  grid = dataclasses.replace(
-    grid_flags.make_grid(total_train_steps), gin_bindings=[*FLAGS.gin_bindings, *point.bindings]
-  )
-  plan = Plan(grid)
+  plan = _plan_of(point, total_train_steps)
   job = plan.training(env_name, FLAGS.data_name, preset, FLAGS.seed, f'sweep/{point.name}')
   if job is None:
     folder = min(plan.finished)
@@ -147,6 +151,20 @@ def fqe_job_of(env_name: str, shared: Sequence[str], root_dir: str, folder: str,
   return dataclasses.replace(plan.jobs[job], needs=(), log=log)
 
 
+def _folder(env_name: str, preset: str) -> str:
+  """Where the trials of a preset are."""
+  place = map(folder_name, (env_name, FLAGS.data_name, f'n{FLAGS.n_train}', preset, 'sweep'))
+  return os.path.join(programs.folder(FLAGS.root_dir), *place)
+
+
+def check_trials(env_name: str, preset: str, tried: Space) -> None:
+  """Raises UserError where a trial that is there was trained with other settings."""
+  for point in tried.points():
+    folder = os.path.join(_folder(env_name, preset), point.name, str(FLAGS.seed))
+    if os.path.exists(os.path.join(folder, results.RESULTS)):
+      _plan_of(point, FLAGS.total_train_steps).check(env_name, preset, folder)
+
+
 def open_search(env_name: str, preset: str, tried: Space) -> Search:
   """The search for a preset's values in an environment, with the trials that are there."""
   schedule = Schedule(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, FLAGS.max_trials)
@@ -155,12 +173,23 @@ def open_search(env_name: str, preset: str, tried: Space) -> Search:
     shared = fqe_bindings(preset, tried.policy)
     evaluate = functools.partial(fqe_job_of, env_name, shared)
     bound = presets.load(presets.find_preset(_config_dir(), 'fqe'), shared).settings
-    metric = Values(FLAGS.last, FLAGS.fqe_steps, evaluate, bound)
-  root_dir = programs.folder(FLAGS.root_dir)
-  place = map(folder_name, (env_name, FLAGS.data_name, f'n{FLAGS.n_train}', preset, 'sweep'))
+    metric = Values(FLAGS.last, FLAGS.fqe_steps, evaluate, bound, _possible(env_name, bound))
   name = f'{env_name} {FLAGS.data_name} {preset}'
   job = functools.partial(job_of, env_name, preset)
-  return Search(name, tried, schedule, os.path.join(root_dir, *place), FLAGS.seed, job, metric)
+  return Search(name, tried, schedule, _folder(env_name, preset), FLAGS.seed, job, metric)
+
+
+def _possible(env_name: str, settings: Mapping[str, object]) -> tuple[float, float]:
+  """The least and the largest value that the rewards of the data may give a policy."""
+  from brac.agents.fqe_agent import possible
+  from brac.data import stored
+  from brac.train_eval_offline import train_eval_offline
+
+  place = map(folder_name, (env_name, FLAGS.data_name))
+  path = os.path.join(programs.folder(FLAGS.data_root_dir), *place, '0', 'data')
+  default = inspect.signature(train_eval_offline).parameters['discount'].default
+  discount = settings.get('train_eval_offline.discount', default)
+  return possible(stored.rewards(path, FLAGS.n_train), discount)
 
 
 def read_space(config_dir: str, preset: str) -> Space:
@@ -187,14 +216,16 @@ def _grid_path(config_dir: str, preset: str) -> str:
 
 
 def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
-  """Where a tuned preset goes; raises UserError where there is a file that no search wrote."""
-  beside = os.path.dirname(presets.find_preset(config_dir, preset))
-  folder = programs.folder(FLAGS.tuned_dir) or presets.tuned_folder(beside)
+  """Where a tuned preset goes; raises UserError where there is a file of something else."""
+  folder = programs.folder(FLAGS.tuned_dir) or presets.tuned_folder(config_dir)
   path = os.path.join(folder, folder_name(env_name), preset + '.gin')
   if os.path.exists(path):
     with open(path, encoding='utf-8', errors='replace') as f:
-      if outcome.SIGN not in f.readline():
-        raise UserError(f'{path} was not written by a search; choose another --tuned_dir')
+      found = f.read()
+    if outcome.SIGN not in found.partition('\n')[0]:
+      raise UserError(f'{path} was not written by a search; choose another --tuned_dir')
+    if f'# {_data()};' not in found:
+      raise UserError(f'{path} is of a search on other data; choose another --tuned_dir')
   while not os.path.exists(folder):
     folder = os.path.dirname(os.path.abspath(folder))
   if not os.access(folder, os.W_OK):
@@ -202,6 +233,11 @@ def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
       f'{folder} cannot be written, where {path} is to be; choose another --tuned_dir'
     )
   return path
+
+
+def _data() -> str:
+  """The data of all searches, as tuned presets tell it."""
+  return f'Data {FLAGS.data_name}, {FLAGS.n_train} transitions'
 
 
 def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
@@ -220,13 +256,11 @@ def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
     with contextlib.suppress(UserError):  # fewer than two were simulated as well
       ranked = ranking.summary(ranking.read_columns(path + '.csv', 'value', 'return'))
       print(f'value and return of {ranked}')
-  about = (
-    f'Data {FLAGS.data_name}, {FLAGS.n_train} transitions; {FLAGS.n_eval_episodes} episodes an'
-  )
+  about = f'{_data()}; {FLAGS.n_eval_episodes} episodes an evaluation.'
   bound = [f'Bound besides: {binding}.' for binding in FLAGS.gin_bindings]
   with files.writing(os.path.dirname(tuned)):
     os.makedirs(os.path.dirname(tuned), exist_ok=True)
-    files.write_text(tuned, outcome.tuned_text(done, include, [f'{about} evaluation.', *bound]))
+    files.write_text(tuned, outcome.tuned_text(done, include, [about, *bound]))
   print(f'the tuned preset: {tuned}')
 
 
@@ -247,19 +281,21 @@ def main() -> None:
   plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
   for env_name, preset in pairs:
     _tuned_path(config_dir, env_name, preset)
+    check_trials(env_name, preset, spaces[preset])
     data = plan.collection(env_name, FLAGS.data_name)
     needs[env_name, preset] = {data, plan.clone(env_name, FLAGS.data_name, preset, FLAGS.seed)}
   for note in plan.notes():
     print(note, file=sys.stderr)
   needed = list(plan.jobs.values())
   if FLAGS.dry_run:
-    first = [
-      job_of(env_name, preset, point, min(FLAGS.first_rung, FLAGS.total_train_steps))
-      for env_name, preset in pairs
-      for point in spaces[preset].points()[: FLAGS.max_trials]
-    ]
-    for job in [*needed, *first]:
+    for job in needed:
       print(shlex.join(job.command))
+    for env_name, preset in pairs:
+      for point in spaces[preset].points()[: FLAGS.max_trials]:
+        plan = _plan_of(point, min(FLAGS.first_rung, FLAGS.total_train_steps))
+        trial = env_name, FLAGS.data_name, preset, FLAGS.seed, f'sweep/{point.name}'
+        if job := plan.training(*trial):
+          print(shlex.join(plan.jobs[job].command))
     return
 
   backend = grid_flags.make_backend()
@@ -280,7 +316,7 @@ def main() -> None:
     jobs = []
     for pair, done in searches.items():
       winner = done.best()
-      if winner and winner.curve.steps[-1] < FLAGS.winner_steps:
+      if winner and not results.is_finished(done.run_folder(winner.point), FLAGS.winner_steps):
         try:
           jobs.append(job_of(*pair, winner.point, FLAGS.winner_steps))
         except UserError as error:  # of this one, and the others go on

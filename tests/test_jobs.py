@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import tempfile
 import time
 
 import pytest
@@ -98,3 +99,25 @@ def test_cores_are_shared_out_or_given_in_numbers(tmp_path):
   script = 'grep Cpus_allowed_list /proc/self/status > cores'
   assert run_jobs([job(tmp_path, script)], Local(1, 1)) == {}
   assert (tmp_path / 'cores').read_text().split() == ['Cpus_allowed_list:', str(first)]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='one core cannot be shared out')
+def test_programs_side_by_side_take_cores_that_are_free(tmp_path, monkeypatch):
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))  # where it is noted which are taken
+  here, there = Local(1, 1), Local(1, 1)
+  script = (
+    'grep Cpus_allowed_list /proc/self/status > cores_{}; while [ ! -e end ]; do sleep 0.1; done'
+  )
+  started = [
+    local.start(job(tmp_path, script.format(k), str(k))) for k, local in enumerate((here, there))
+  ]
+  paths = [tmp_path / f'cores_{k}' for k in range(2)]
+  wait_for(lambda: all(path.exists() and path.read_text() for path in paths))
+  assert paths[0].read_text() != paths[1].read_text()
+  (tmp_path / 'end').touch()
+  wait_for(lambda: all(one.poll() == 0 for one in started))
+  assert here.has_room() and there.has_room()
+  # What is over has given its core back.
+  third = Local(1, 1).start(job(tmp_path, script.format(2), '2'))
+  wait_for(lambda: third.poll() == 0)
+  assert (tmp_path / 'cores_2').read_text() == paths[0].read_text()

@@ -59,15 +59,19 @@ def cluster():
     process.stdin.close()
 
 
-def grid(root, name, *flags):
+def started(root, program, name, *flags):
   command = [
-    *(sys.executable, '-m', 'brac.run_paper', f'--root_dir={root}/{name}'),
+    *(sys.executable, '-m', f'brac.{program}', f'--root_dir={root}/{name}'),
     *(f'--data_root_dir={root}/data', f'--config_dir={root}/configs', '--env_names=Pendulum-v1'),
-    *('--data_names=randwalk', '--presets=sac', '--seeds=0,1', '--n_train=1000'),
-    *('--n_eval_episodes=1', f'--total_train_steps={STEPS}', *flags),
+    *('--presets=sac', '--n_train=1000', '--n_eval_episodes=1', *flags),
   ]
   out = open(root / f'{name}.out', 'w', encoding='utf-8')
   return subprocess.Popen(command, stdout=out, stderr=out)
+
+
+def grid(root, name, *flags):
+  of = '--data_names=randwalk', '--seeds=0,1', f'--total_train_steps={STEPS}'
+  return started(root, 'run_paper', name, *of, *flags)
 
 
 def step_of(folder):
@@ -132,6 +136,26 @@ def test_a_signal_lets_the_runs_of_a_cluster_save(tmp_path, cluster):
     for path in glob.glob(str(tmp_path / 'stopped/logs/*sac*.log'))
   ]
   assert len(logs) == 2 and all('stopped by SIGTERM' in log for log in logs)
+
+
+def test_a_search_runs_on_a_cluster_and_waits_for_a_node_that_is_large_enough(tmp_path, cluster):
+  pytest.importorskip('optuna', reason='a search needs optuna: pip install "brac[sweep]"')
+  (tmp_path / 'configs' / 'grids').mkdir(parents=True)
+  (tmp_path / 'configs' / 'sac.gin').write_text('BATCH = 16\n' + SMALL.replace('= 16', '= %BATCH'))
+  (tmp_path / 'configs' / 'grids' / 'sac.json').write_text('{"values": {"BATCH": [8, 32]}}')
+  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
+  flags = f'--ray_address={cluster.address}', '--data_name=randwalk', '--total_train_steps=1000'
+  process = started(tmp_path, 'sweep', 'large', *flags, '--n_cores=2')
+  said = 'waiting for a node with --n_cores 2; the largest has 1\n'
+  wait_for(lambda: said in (tmp_path / 'large.out').read_text(), process)
+  process.send_signal(signal.SIGINT)
+  assert process.wait() == 128 + signal.SIGINT
+  assert not (tmp_path / 'data').exists()
+  process = started(tmp_path, 'sweep', 'small', *flags)
+  assert process.wait() == 0, (tmp_path / 'small.out').read_text()
+  trials = tmp_path / 'small' / PLACE.removesuffix('0') / 'sweep'
+  assert [step_of(trials / f'BATCH_{n}' / '0') for n in (8, 32)] == [1000, 1000]
+  assert (tmp_path / 'configs' / 'tuned' / 'Pendulum-v1' / 'sac.gin').exists()
 
 
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path):

@@ -119,9 +119,7 @@ class Agent(ActorCritic):
   @functools.cached_property
   def _possible(self) -> tuple[float, float]:
     """The least and the largest discounted return that rewards such as the data has may give."""
-    rewards = self.data._reward.numpy()[: self.data.size]
-    horizon = 1 / (1 - self.discount) if self.discount < 1 else np.inf
-    return min(0.0, float(rewards.min()) * horizon), max(0.0, float(rewards.max()) * horizon)
+    return possible(self.data._reward.numpy()[: self.data.size], self.discount)
 
   @functools.cached_property
   def _value(self) -> Callable:
@@ -134,6 +132,13 @@ class Agent(ActorCritic):
       return networks.ensemble([q(s, a) for q in self.q_nets], self.ensemble_q_lambda)
 
     return tf.function(value, autograph=False, input_signature=[spec, tf.TensorSpec([], tf.int64)])
+
+
+def possible(rewards: np.ndarray, discount: float) -> tuple[float, float]:
+  """The least and the largest discounted return that such rewards, `[n]`, may give."""
+  horizon = 1 / (1 - discount) if discount < 1 else np.inf
+  low, high = float(rewards.min()), float(rewards.max())
+  return min(0.0, low * horizon) if low else 0.0, max(0.0, high * horizon) if high else 0.0
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from brac.rng import Rng
 # Training steps in a turn of the compiled loop. Between turns a core waits for the other; within
 # one, a step begins while the policy's update of the step before it is still at work.
 _UNROLLED = 4
-_SHORT = 200  # steps for which such a turn is not worth its compilation
+_SHORT = 100  # steps for which such a turn is not worth its compilation
 
 Info = dict[str, tf.Tensor]
 Loss = Callable[[Batch, Rng], tuple[tf.Tensor, Info]]

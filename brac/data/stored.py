@@ -112,6 +112,16 @@ def is_import(path: str) -> bool:
   return 'source/returns' in checkpoints.Reader(path, 'dataset').shapes
 
 
+def rewards(path: str, n: int) -> np.ndarray:
+  """The rewards of the first n transitions of the dataset at `path`, or of all; `[n]`.
+
+  Raises:
+    UserError: there is no dataset, or one that `load` would not take.
+  """
+  reader = checkpoints.Reader(path, 'dataset')
+  return _field(reader, 'reward', [_size(reader)])[:n]
+
+
 def episodes(path: str) -> tuple[np.ndarray, np.ndarray]:
   """The whole episodes of the dataset at `path`: their returns `[n]` and their steps `[n]`.
 

@@ -6,16 +6,18 @@ job whether it is over, and how it is asked to stop.
 """
 
 import abc
+import contextlib
 import dataclasses
 import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from typing import IO, Callable, Optional, Sequence
 
-from brac.errors import InUse
+from brac.errors import InUse, UserError
 
 _LEASH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'leash.py')
 _POLL_SECONDS = 0.2
@@ -97,17 +99,21 @@ class Local(Backend):
   def __init__(self, n_jobs: int, n_cores: Optional[int] = None):
     """Takes how many jobs run at a time, on so many cores each, or with the cores shared out."""
     self._free = shares(sorted(os.sched_getaffinity(0)), n_jobs, n_cores)
-    self._running: dict[_Process, list[int]] = {}
+    self._running: dict[_Process, tuple[list[int], list[IO]]] = {}
 
   def has_room(self) -> bool:
     for process in [p for p in self._running if p.poll() is not None]:
-      self._free.append(self._running.pop(process))
+      share, locks = self._running.pop(process)
+      self._free.append(share)
+      for lock in locks:
+        lock.close()
     return bool(self._free)
 
   def start(self, job: Job) -> Started:
-    cores = self._free.pop(0)
+    share = self._free.pop(0)
+    locks, cores = take_cores(share)
     process = _Process(job, cores)
-    self._running[process] = cores
+    self._running[process] = share, locks
     return process
 
 
@@ -163,6 +169,23 @@ def shares(cores: Sequence[int], n: int, n_each: Optional[int] = None) -> list[l
   return [[cores[(k * n_each + i) % len(cores)] for i in range(n_each)] for k in range(n)]
 
 
+def take_cores(wanted: Sequence[int]) -> tuple[list[IO], list[int]]:
+  """Cores that no other job on this machine has, and the locks that say so until they are closed.
+
+  Args:
+    wanted: are taken if they are free, others in place of those that are not; where too few of all
+      are free, these.
+  """
+  folder = os.path.join(tempfile.gettempdir(), f'brac_cores_{os.getuid()}')
+  locks, cores = [], []
+  for core in dict.fromkeys([*wanted, *sorted(os.sched_getaffinity(0))]):
+    lock = try_lock(os.path.join(folder, str(core))) if len(cores) < len(wanted) else None
+    if lock:
+      locks.append(lock)
+      cores.append(core)
+  return locks, cores if len(cores) == len(wanted) else list(wanted)
+
+
 def open_log(path: str) -> IO:
   """Opens a log to add to; one of another name where a program is writing to that one.
 
@@ -199,15 +222,41 @@ def try_lock(path: str) -> Optional[IO]:
   return handle
 
 
+class WaitingLock:
+  """A lock, of a kind that optuna takes; a process that is killed gives it up at once."""
+
+  def __init__(self, path: str):
+    self._path = path
+
+  def acquire(self) -> bool:
+    self._handle = open(self._path, 'ab')
+    with contextlib.suppress(OSError):  # a file system without locks
+      fcntl.flock(self._handle, fcntl.LOCK_EX)
+    return True
+
+  def release(self) -> None:
+    self._handle.close()
+
+  def __enter__(self) -> None:
+    self.acquire()
+
+  def __exit__(self, *_) -> None:
+    self.release()
+
+
 def is_in_use(folder: Optional[str]) -> bool:
   """Whether a process has locked the folder of a run, or of a collection."""
-  path = os.path.join(folder or '', 'lock')
-  if not folder or not os.path.exists(path):
+  from brac.runs.lock import Lock
+
+  if not folder or not os.path.exists(os.path.join(folder, 'lock')):
     return False
-  lock = try_lock(path)
-  if lock:
-    lock.close()
-  return lock is None
+  try:
+    Lock(folder).release()
+  except InUse:
+    return True
+  except UserError:  # which the program says when it starts
+    pass
+  return False
 
 
 def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
@@ -229,6 +278,9 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
         running.remove(started)
         name = started.job.name
         if started.poll() == InUse.exit_status:
+          if name not in retry_at:
+            print(f'{name}: {started.last_line()}: waiting for it', flush=True)
+          retry_at[name] = time.monotonic() + _RETRY_SECONDS
           waiting.append(started.job)
           continue
         over.add(name)

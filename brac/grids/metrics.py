@@ -81,6 +81,7 @@ class Values(Metric):
     fqe_steps: int,
     evaluate: Callable[[str, str, int], Job],
     settings: Mapping[str, object],
+    possible: tuple[float, float] = (-math.inf, math.inf),
   ):
     """Takes how an estimate is made.
 
@@ -90,7 +91,10 @@ class Values(Metric):
       evaluate: the program that makes it, given below which folder its run is to be, and the folder
         and the step of the run that it is of.
       settings: what is bound of an estimate, which the key is of.
+      possible: between which a policy's value is. An estimate beyond is of a Q that has diverged:
+        worth less than any.
     """
+    self._possible = possible
     self.averaged, self._fqe_steps, self._evaluate = averaged, fqe_steps, evaluate
     self._key = f'{zlib.crc32(repr([fqe_steps, sorted(settings.items())]).encode()):08x}'
 
@@ -106,9 +110,10 @@ class Values(Metric):
     values = {}
     for run in results.read_runs(self._root(folder)):
       if run.status == 'finished' and run.step >= self._fqe_steps and run.sub_dir.isdecimal():
-        values[int(run.sub_dir)] = final(run, self.name, self.averaged)
+        value, (low, high) = final(run, self.name, self.averaged), self._possible
+        values[int(run.sub_dir)] = value if low <= value <= high else math.nan
     # What is beyond where the run stands is of one that was there before.
-    steps = sorted(step for step, value in values.items() if step <= at and not math.isnan(value))
+    steps = sorted(step for step in values if step <= at)
     return Curve(tuple(steps), tuple(values[step] for step in steps))
 
   def goal(self, rungs: Sequence[int], level: int) -> int:

@@ -29,7 +29,7 @@ def rows(search: Search) -> list[list]:
     if search.metric.name != 'return':  # where the trials were simulated as well
       curve = read_curve(search.run_folder(standing.point), search.space.policy)
       numbers.append(curve.mean(search.metric.averaged))
-    numbers = ['' if math.isnan(x) else x for x in numbers]
+    numbers = [x if math.isfinite(x) else '' for x in numbers]
     found.append([*values.values(), steps, *numbers, _status(search, standing)])
   return found
 

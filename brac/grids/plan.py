@@ -73,14 +73,14 @@ class Plan:
       self._compare_size(path)
       return None
     config_file = f'dcfg_{folder_name(data_name)}'
-    config = presets.find(grid.config_dir, config_file, '.py')
+    config = presets.find_here_or_ours(grid.config_dir, config_file, '.py')
     flags = dict(
       root_dir=grid.data_root_dir,
       config_file=config_file,
       n_samples=grid.n_train,
       n_eval_episodes=grid.n_eval_episodes,
     )
-    if grid.config_dir != project_folder('configs'):
+    if os.path.dirname(config) != project_folder('configs'):
       flags['config_dir'] = os.path.dirname(config)
     if grid.policy_root_dir:
       flags['policy_root_dir'] = grid.policy_root_dir
@@ -132,7 +132,7 @@ class Plan:
     if not clone:
       return None
     data = self._data(env_name, data_name)
-    clone_seed = self._clone_to_train(clone.agent, data, seed)
+    clone_seed = self._clone_to_train(clone.agent, data_name, data, seed)
     if clone.agent in self._names:
       job = self.training(env_name, data_name, clone.agent, seed)
     elif clone_seed is not None:
@@ -164,6 +164,14 @@ class Plan:
         notes.append(f'{of} {what}, as {min(folders)}{taken}')
     return notes
 
+  def check(self, env_name: str, preset: str, folder: str) -> None:
+    """Raises UserError where the run in a folder was trained with other settings."""
+    try:
+      then = _kept_settings(folder)
+    except UserError:  # it is damaged, which it says when it goes on
+      return
+    self._check_settings(folder, self.preset(preset, env_name), then)
+
   def _data(self, env_name: str, data_name: str) -> str:
     return os.path.join(*map(folder_name, (env_name, data_name)), f'n{self._grid.n_train}')
 
@@ -191,7 +199,7 @@ class Plan:
       self.jobs[name] = Job(name, command, log, tuple(filter(None, needs)), folder, is_done)
     return name
 
-  def _clone_to_train(self, agent: str, data: str, seed: int) -> Optional[int]:
+  def _clone_to_train(self, agent: str, data_name: str, data: str, seed: int) -> Optional[int]:
     """The seed of the clone that has to be trained for a run; None where there is one to take.
 
     That is the one which train_offline will take: half trained, it does not do. One that tells
@@ -200,7 +208,9 @@ class Plan:
     from brac import checkpoints, clones
 
     grid = self._grid
-    own_data = grid.policy_root_dir or grid.config_dir != project_folder('configs')
+    config = os.path.join(grid.config_dir, f'dcfg_{folder_name(data_name)}.py')
+    is_ours = grid.config_dir == project_folder('configs') or not os.path.isfile(config)
+    own_data = grid.policy_root_dir or not is_ours
     for path in clones.places(agent, grid.root_dir, data, '0', seed):
       if checkpoints.exists(path) and not (own_data and clones.is_shipped(path)):
         folder = os.path.dirname(path)
@@ -221,25 +231,23 @@ class Plan:
     from brac import runs
 
     self.finished.add(folder)
-    version = self._check_settings(folder, preset)
-    if version is None:
+    then = _kept_settings(folder)
+    self._check_settings(folder, preset, then)
+    if not then:
       self._untold.add(folder)
-    elif version != runs.version():
+    elif then.get('version', 'unknown') != runs.version():
       self._older.add(folder)
 
-  def _check_settings(self, folder: str, preset: presets.Preset) -> Optional[str]:
-    """The version of the code that trained a finished run; None where it tells no settings.
+  def _check_settings(self, folder: str, preset: presets.Preset, then: dict[str, str]) -> None:
+    """Raises UserError where the settings that a run was trained with are others."""
+    from brac import agents
 
-    Raises:
-      UserError: they are others.
-    """
-    from brac import agents, checkpoints, runs
-
-    path = os.path.join(folder, 'agent')
     clone = agents.load(preset.agent_name).CLONE
-    then = runs.kept_settings(path) if checkpoints.exists(path) else results.read_settings(folder)
     changes = []
-    for name, value in {**preset.settings, '--n_eval_episodes': self._grid.n_eval_episodes}.items():
+    asked, n_episodes = dict(preset.settings), self._grid.n_eval_episodes
+    if n_episodes:  # of none, nothing that is compared depends on how many there were
+      asked['--n_eval_episodes'] = n_episodes
+    for name, value in asked.items():
       try:
         was = ast.literal_eval(then[name])
       except (KeyError, ValueError, SyntaxError):  # nothing depends on it, or it names a function
@@ -249,8 +257,16 @@ class Plan:
       if not same(was, value):
         changes.append(f'{name} was {was!r}, is {value!r}')
     if changes:
+      plain = f', or --notuned: {preset.path} is tuned' if preset.is_tuned else ''
       raise UserError(
-        f'{folder} is finished, with other settings: {"; ".join(changes)}; choose another '
-        '--root_dir'
+        f'{folder} was trained with other settings: {"; ".join(changes)}; choose another '
+        f'--root_dir{plain}'
       )
-    return then.get('version', 'unknown') if then else None
+
+
+def _kept_settings(folder: str) -> dict[str, str]:
+  """What a run was trained with, its checkpoint's word before its text's; {} where untold."""
+  from brac import checkpoints, runs
+
+  path = os.path.join(folder, 'agent')
+  return runs.kept_settings(path) if checkpoints.exists(path) else results.read_settings(folder)

@@ -33,22 +33,30 @@ def find(config_dir: str, name: str, ending: str) -> str:
   return path
 
 
-def find_preset(config_dir: str, name: str) -> str:
-  """The path of a preset in a folder, or among the project's own.
+def find_here_or_ours(config_dir: str, name: str, ending: str) -> str:
+  """The path of a config in a folder, or else among the project's own.
 
   Raises:
     UserError: there is none.
   """
-  own = os.path.join(project_folder('configs'), name + '.gin')
-  has = os.path.isfile(os.path.join(config_dir, name + '.gin')) or not os.path.isfile(own)
-  return find(config_dir, name, '.gin') if has else own
+  ours = os.path.join(project_folder('configs'), name + ending)
+  is_here = os.path.isfile(os.path.join(config_dir, name + ending))
+  return ours if os.path.isfile(ours) and not is_here else find(config_dir, name, ending)
+
+
+def find_preset(config_dir: str, name: str) -> str:
+  """The path of a preset; see `find_here_or_ours`."""
+  return find_here_or_ours(config_dir, name, '.gin')
 
 
 def find_tuned(config_dir: str, name: str, env_name: str) -> Optional[str]:
-  """The path of a preset as it is tuned for an environment, beside where the plain one is."""
-  folder = os.path.dirname(find_preset(config_dir, name))
-  path = os.path.join(tuned_folder(folder), folder_name(env_name), name + '.gin')
-  return path if os.path.isfile(path) else None
+  """The path of a preset as it is tuned for an environment, in a folder or beside the plain one."""
+  beside = os.path.dirname(find_preset(config_dir, name))
+  for folder in (config_dir, beside):
+    path = os.path.join(tuned_folder(folder), folder_name(env_name), name + '.gin')
+    if os.path.isfile(path):
+      return path
+  return None
 
 
 def tuned_folder(config_dir: str) -> str:

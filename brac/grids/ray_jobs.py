@@ -7,12 +7,12 @@ loses its node is started again on another, and goes on from its last save.
 import os
 import signal
 import socket
-import tempfile
+import sys
 import time
-from typing import IO, Optional
+from typing import Optional
 
 from brac.errors import UserError
-from brac.grids.jobs import Backend, Job, Started, last_line, open_log, start_process, try_lock
+from brac.grids.jobs import Backend, Job, Started, last_line, open_log, start_process, take_cores
 
 _POLL_SECONDS = 0.2
 _STOPPED = 128 + signal.SIGTERM
@@ -48,10 +48,16 @@ class Ray(Backend):
       signal.signal(number, handler)
     self._ray, self._n_jobs, self._n_cores = ray, n_jobs, n_cores or 1
     self._running: list[_Task] = []
+    self._has_waited = False
 
   def has_room(self) -> bool:
     self._running = [task for task in self._running if task.poll() is None]
-    room = self._ray.cluster_resources().get('CPU', 0) // self._n_cores
+    nodes = [n['Resources'].get('CPU', 0) for n in self._ray.nodes() if n['Alive']]
+    room = sum(cores // self._n_cores for cores in nodes)
+    if not room and not self._has_waited:
+      self._has_waited = True
+      most = f'; the largest has {max(nodes, default=0):g}'
+      print(f'waiting for a node with --n_cores {self._n_cores}{most}', file=sys.stderr, flush=True)
     return len(self._running) < (room if self._n_jobs is None else min(room, self._n_jobs))
 
   def start(self, job: Job) -> Started:
@@ -113,7 +119,10 @@ def _run_on_node(
     Its exit status, its log, and what it said last.
   """
   environment = {**os.environ, **({'PYTHONPATH': python_path} if python_path else {})}
-  locks, cores = _take_cores(n_cores)
+  all_cores = sorted(os.sched_getaffinity(0))  # Ray counts cores and says of none whose it is
+  locks, cores = take_cores(all_cores[:n_cores])
+  if len(locks) < n_cores:
+    cores = all_cores
   with open_log(log_path) as log:
     begin = log.tell()
     cwd = folder if os.path.isdir(folder) else None
@@ -129,18 +138,3 @@ def _run_on_node(
   for lock in locks:
     lock.close()
   return process.returncode, log.name, last_line(log.name, begin)
-
-
-def _take_cores(n: int) -> tuple[list[IO], list[int]]:
-  """Cores of this machine that no other task has taken, and the locks that say so.
-
-  Ray counts cores and says of none whose it is. Where too few are free, all are taken.
-  """
-  folder = os.path.join(tempfile.gettempdir(), f'brac_cores_{os.getuid()}')
-  locks, cores = [], []
-  for core in sorted(os.sched_getaffinity(0)):
-    lock = try_lock(os.path.join(folder, str(core))) if len(cores) < n else None
-    if lock:
-      locks.append(lock)
-      cores.append(core)
-  return locks, cores if len(cores) == n else sorted(os.sched_getaffinity(0))

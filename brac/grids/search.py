@@ -9,25 +9,25 @@ The rule is that of Li et al., A System for Massively Parallel Hyperparameter Tu
 pruner stopped, which knows only those before it, goes on when it turns out to be among the best.
 """
 
-import contextlib
-import fcntl
 import functools
 import math
 import os
 import time
 import warnings
+from collections import Counter
 from typing import IO, Callable, NamedTuple, Optional
 
 from absl import logging
 
 from brac import files, results
 from brac.errors import InUse, UserError
-from brac.grids.jobs import Backend, Job, Started, is_in_use, stop_all, try_lock
+from brac.grids.jobs import Backend, Job, Started, WaitingLock, is_in_use, stop_all, try_lock
 from brac.grids.metrics import Metric
 from brac.grids.space import Curve, Point, Space
 from brac.grids.tables import shown
 
 JOURNAL = 'study.journal'
+_MAX_KILLED = 3  # times that the program of a trial is killed before it counts as failed
 _LOOK = 10  # of so many polls, at one it is looked for what others have left or found out
 
 
@@ -72,7 +72,8 @@ class Standing(NamedTuple):
 
   Attributes:
     curve: its evaluations.
-    values: what it was worth at each rung and as a whole trial; NaN where it has not come so far.
+    values: what it was worth at each rung and as a whole trial; NaN where it has not come so far,
+      -inf where its evaluations there failed.
   """
 
   point: Point
@@ -85,7 +86,7 @@ class Standing(NamedTuple):
     return max((k + 1 for k, value in enumerate(self.values) if not math.isnan(value)), default=0)
 
   def worth(self, rung: int) -> float:
-    """What it was worth at a rung; least of all where its evaluations there failed."""
+    """What it was worth at a rung; least of all where it has not come there."""
     return -math.inf if math.isnan(self.values[rung]) else self.values[rung]
 
 
@@ -118,9 +119,11 @@ class Search:
     self.folder, self.seed, self.job_of = folder, seed, job_of
     self.faults: dict[str, str] = {}
     self.others_run = False
+    self._in_hand: list[Point] = []
+    self._n_killed: Counter[str] = Counter()
     self._points, self._rungs = space.points(), schedule.rungs()
     self._study = self._open()
-    self._asking = _Lock(os.path.join(folder, JOURNAL + '.asking'))
+    self._asking = WaitingLock(os.path.join(folder, JOURNAL + '.asking'))
     self._settle()
 
   def run_folder(self, point: Point) -> str:
@@ -149,7 +152,8 @@ class Search:
     standings = [s for s in standings or self.standings() if s.point.name not in self.faults]
     level = max((s.level for s in standings), default=0)
     there = [s for s in standings if s.level == level]
-    return max(there, key=lambda s: s.worth(level - 1)) if level else None
+    best = max(there, key=lambda s: s.worth(level - 1)) if level else None
+    return best if best and best.worth(level - 1) > -math.inf else None
 
   def next(self) -> Optional['Trial']:
     """Takes the trial to be run next; None where there is none, or others are at work on it."""
@@ -170,7 +174,7 @@ class Search:
     with self._asking:
       for trial in self._study.get_trials(deepcopy=False, states=[states.RUNNING]):
         if trial.params.keys() != self.space.values.keys():  # its process died while it asked
-          self._study.tell(trial.number, state=states.FAIL)
+          self._study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
     for standing in self.standings():
       known = self._trials_of(standing.point, states.COMPLETE, states.PRUNED)
       running = self._trials_of(standing.point, states.RUNNING)  # or dead
@@ -190,8 +194,10 @@ class Search:
     wanted += [point for point in new if point.is_coarse]
     for k in reversed(range(len(self._rungs) - 1)):
       there = sorted((s for s in standings if s.level > k), key=lambda s: -s.worth(k))
-      top = there[: len(there) // self.schedule.reduction]
-      wanted += [s.point for s in top if s.level == k + 1]
+      whole = [s for s in there if s.point.name not in self.faults]
+      wanted += [
+        s.point for s in whole[: len(there) // self.schedule.reduction] if s.level == k + 1
+      ]
     wanted += [point for point in new if not point.is_coarse]
     return [point for point in wanted if point.name not in self.faults]
 
@@ -202,6 +208,9 @@ class Search:
     Where both are free a trial that the study has as running is a dead one.
     """
     folder = self.run_folder(point)
+    if point in self._in_hand:  # a claim is no lock on a file system without them
+      self.others_run = True
+      return None
     claim = try_lock(os.path.join(folder, 'claim'))
     if not claim or is_in_use(folder):
       self.others_run = True
@@ -210,13 +219,13 @@ class Search:
       return None
     states = optuna().trial.TrialState
     for dead in self._trials_of(point, states.RUNNING):
-      self._study.tell(dead.number, state=states.FAIL)
+      self._study.tell(dead.number, state=states.FAIL, skip_if_finished=True)
     return Trial(self, point, claim)
 
   def _open(self):
     """The study. A journal that is damaged is put aside: the folders tell enough."""
     path = os.path.join(self.folder, JOURNAL)
-    lock = _Lock(path + '.lock')
+    lock = WaitingLock(path + '.lock')
     with files.writing(self.folder):
       os.makedirs(self.folder, exist_ok=True)
       with lock:
@@ -232,7 +241,9 @@ class Search:
     library, schedule = optuna(), self.schedule
     backend = library.storages.journal.JournalFileBackend(path, lock_obj=lock)
     judged = f'the last {self.metric.last} of {self.space.policy or "it"}'
-    tried = f'{", ".join(self.space.values)} by {judged}'
+    # Whether a value is on a logarithmic scale is not to change within a study.
+    names = [name if min(xs) > 0 else f'{name} (linear)' for name, xs in self.space.values.items()]
+    tried = f'{", ".join(names)} by {judged}'
     if self.metric.name != 'return':
       tried += f', {self.metric.name}'
     n_coarse = sum(point.is_coarse for point in self._points)
@@ -268,29 +279,7 @@ class Search:
     """Closes a trial of the study as COMPLETE, with its value, PRUNED or FAIL."""
     if fault:
       asked.set_user_attr('fault', fault)
-    self._study.tell(asked, value, state=optuna().trial.TrialState[state])
-
-
-class _Lock:
-  """A lock, of a kind that optuna takes; a process that is killed gives it up at once."""
-
-  def __init__(self, path: str):
-    self._path = path
-
-  def acquire(self) -> bool:
-    self._handle = open(self._path, 'ab')
-    with contextlib.suppress(OSError):  # a file system without locks
-      fcntl.flock(self._handle, fcntl.LOCK_EX)
-    return True
-
-  def release(self) -> None:
-    self._handle.close()
-
-  def __enter__(self) -> None:
-    self.acquire()
-
-  def __exit__(self, *_) -> None:
-    self.release()
+    self._study.tell(asked, value, optuna().trial.TrialState[state], skip_if_finished=True)
 
 
 def _cut_half_a_line(path: str) -> None:
@@ -310,6 +299,7 @@ class Trial:
 
   def __init__(self, search: Search, point: Point, claim: IO):
     self.search, self.point, self._claim = search, point, claim
+    search._in_hand.append(point)
     self.started: Optional[Started] = None
     self._asked, self._n_reported, self._pruned = search.ask(point), 0, False
     self._goal = search.schedule.total_train_steps
@@ -371,11 +361,19 @@ class Trial:
       self.search.tell(self._asked, 'COMPLETE', value)
     elif is_there or self._pruned or self._n_reported and not self.started:
       self.search.tell(self._asked, 'PRUNED')
-    elif interrupted or not self.started or status == InUse.exit_status:
+    elif interrupted or not self.started or status == InUse.exit_status or self._is_tried_again():
       self.search.tell(self._asked, 'FAIL')
     else:
       self._fail(self.started.fault() or f'{self.started.log}: it ended before its time')
     self._claim.close()
+    self.search._in_hand.remove(self.point)
+
+  def _is_tried_again(self) -> bool:
+    """Whether its program was killed, as for want of memory, and not time and again."""
+    if self.started.poll() >= 0:
+      return False
+    self.search._n_killed[self.point.name] += 1
+    return self.search._n_killed[self.point.name] < _MAX_KILLED
 
   def _fail(self, fault: str) -> None:
     self.search.faults[self.point.name] = fault
@@ -407,7 +405,7 @@ def run_searches(searches: list[Search], backend: Backend, poll_seconds: float =
         running.remove(trial)
         say_end(trial)
       if ended or n_polls % _LOOK == 0:
-        while backend.has_room():
+        while has_room := backend.has_room():
           trial = next(filter(None, (search.next() for search in searches)), None)
           if not trial:
             break
@@ -417,7 +415,7 @@ def run_searches(searches: list[Search], backend: Backend, poll_seconds: float =
             continue
           running.append(trial)
           print(f'{trial.search.name} {trial.point.name}: started, {trial.started.log}', flush=True)
-        if not running and not any(search.others_run for search in searches):
+        if has_room and not running and not any(search.others_run for search in searches):
           return
       time.sleep(poll_seconds)
       n_polls += 1

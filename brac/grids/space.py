@@ -119,13 +119,13 @@ class Curve(NamedTuple):
   def mean(self, last: int, step: Optional[float] = None) -> float:
     """The mean of the last evaluations up to the first that is at a step, or after it.
 
-    NaN where that has not come; without a step, at the end.
+    NaN where that has not come, -inf where they failed; without a step, at the end.
     """
     n = len(self.steps)
     if step is not None:
       n = next((k + 1 for k, at in enumerate(self.steps) if at >= step), 0)
     known = [x for x in self.returns[max(0, n - last) : n] if math.isfinite(x)]
-    return float(np.mean(known)) if known else math.nan
+    return float(np.mean(known)) if known else -math.inf if n else math.nan
 
 
 def read_curve(folder: str, policy: str) -> Curve:

@@ -51,7 +51,7 @@ def write_data(root, n):
   checkpoints.save(str(path), data=Dataset(Transitions.zeros(n, 3, 1)))
 
 
-def command(configs, root, **flags):
+def flags_of(configs, root, **flags):
   given = dict(
     root_dir=root / 'learn',
     data_root_dir=root / 'data',
@@ -62,21 +62,28 @@ def command(configs, root, **flags):
     n_train=1000,
     n_eval_episodes=1,
   )
-  flags = [f'--{name}={value}' for name, value in {**given, **flags}.items()]
-  return [sys.executable, '-m', 'brac.run_paper', *flags]
+  return [f'--{name}={value}' for name, value in {**given, **flags}.items()]
 
 
-def run(*args, **flags):
-  return subprocess.run(command(*args, **flags), capture_output=True, text=True)
+@pytest.fixture
+def run(start, configs, tmp_path):
+  """`run(**flags)` is the program, ended, of a grid whose folders are in `tmp_path`."""
+
+  def run(**flags):
+    done = start('run_paper', *flags_of(configs, tmp_path, **flags))
+    done.wait()
+    return done
+
+  return run
 
 
 # --- The plan -------------------------------------------------------------------------------------
 
 
-def planned(*args, **flags):
+def planned(run, **flags):
   """`collection` or preset and seed of each command, in their order, and the commands."""
-  done = run(*args, dry_run=True, **flags)
-  assert done.returncode == 0, done.stderr
+  done = run(dry_run=True, **flags)
+  assert done.status == 0, done.stderr
   commands = [shlex.split(line) for line in done.stdout.splitlines()[1:]]
   names = []
   for words in commands:
@@ -86,74 +93,103 @@ def planned(*args, **flags):
   return names, commands
 
 
-def test_data_and_clones_are_planned_before_what_needs_them(configs, tmp_path):
-  names, commands = planned(configs, tmp_path, presets='dual,primal,bc', seeds='3,0')
+def test_data_and_clones_are_planned_before_what_needs_them(run, configs, tmp_path):
+  names, commands = planned(run, presets='dual,primal,bc', seeds='3,0')
   assert names == ['collection', 'dual3', 'bc3', 'primal3', 'dual0', 'bc0', 'primal0']
   assert all(word in commands[0] for word in ('brac.collect_data', '--n_samples=1000'))
   assert f'--gin_file={configs}/primal.gin' in commands[3] and '--seed=3' in commands[3]
-  assert planned(configs, tmp_path, presets='dual')[0] == ['collection', 'dual0']
+  assert planned(run, presets='dual')[0] == ['collection', 'dual0']
   # One clone does for all seeds where bc is no preset of the grid.
-  names, _ = planned(configs, tmp_path, presets='primal', seeds='0,1')
+  names, _ = planned(run, presets='primal', seeds='0,1')
   assert names == ['collection', 'bc0', 'primal0', 'primal1']
   assert os.listdir(tmp_path) == []
 
 
-def test_what_is_there_is_not_planned(configs, tmp_path):
+def test_what_is_there_is_not_planned(run, tmp_path):
   clone = tmp_path / 'learn' / PLACE / 'bc' / '0' / '0'
   clone.mkdir(parents=True)
   (clone / 'agent_behavior.index').write_text('')
   write_data(tmp_path, 1000)
   grid = dict(presets='primal', total_train_steps=100)
-  assert planned(configs, tmp_path, **grid)[0] == ['primal0']
+  assert planned(run, **grid)[0] == ['primal0']
   # A clone that is half trained is trained first; one that is trained, to whatever step, is taken.
   results.write_progress(str(clone), 20, 50)
-  assert planned(configs, tmp_path, **grid)[0] == ['bc0', 'primal0']
+  assert planned(run, **grid)[0] == ['bc0', 'primal0']
   results.write_progress(str(clone), 50, 50)
-  assert planned(configs, tmp_path, **grid)[0] == ['primal0']
-  assert planned(configs, tmp_path, **{**grid, 'presets': 'bc'})[0] == ['bc0']
-  assert planned(configs, tmp_path, **{**grid, 'presets': 'bc', 'total_train_steps': 50})[0] == []
+  assert planned(run, **grid)[0] == ['primal0']
+  assert planned(run, **{**grid, 'presets': 'bc'})[0] == ['bc0']
+  assert planned(run, **{**grid, 'presets': 'bc', 'total_train_steps': 50})[0] == []
   # Of a seed that has a clone of its own, that one is meant.
   own = clone.parent / '1'
   own.mkdir()
   (own / 'agent_behavior.index').write_text('')
   results.write_progress(str(own), 20, 50)
-  assert planned(configs, tmp_path, **grid, seeds='0,1')[0] == ['primal0', 'bc1', 'primal1']
+  assert planned(run, **grid, seeds='0,1')[0] == ['primal0', 'bc1', 'primal1']
 
 
-def test_a_finished_clone_without_its_weights_is_said(configs, tmp_path):
+def test_a_finished_clone_without_its_weights_is_said(run, tmp_path):
   clone = tmp_path / 'learn' / PLACE / 'bc' / '0' / '0'
   clone.mkdir(parents=True)
   results.write_progress(str(clone), 50, 50)
-  done = run(configs, tmp_path, presets='bc,primal', total_train_steps=50, dry_run=True)
-  assert done.returncode == 1 and 'its agent_behavior is gone' in done.stderr
+  done = run(presets='bc,primal', total_train_steps=50, dry_run=True)
+  assert done.status == 1 and 'its agent_behavior is gone' in done.stderr
 
 
 @pytest.mark.parametrize('n, used', [(2000, 'the first 1000'), (500, 'all')])
-def test_data_of_another_size_is_said(configs, tmp_path, n, used):
+def test_data_of_another_size_is_said(run, tmp_path, n, used):
   write_data(tmp_path, n)
-  done = run(configs, tmp_path, presets='sac', dry_run=True)
-  assert done.returncode == 0
+  done = run(presets='sac', dry_run=True)
+  assert done.status == 0
   path = tmp_path / 'data' / 'Pendulum-v1' / 'randwalk' / '0' / 'data'
   assert done.stderr == f'{path} has {n} transitions: {used} of them are used\n'
 
 
-def test_a_folder_of_data_configs_need_not_have_the_presets(configs, tmp_path):
+def test_a_folder_of_data_configs_need_not_have_the_presets(run, configs, tmp_path):
   (tmp_path / 'dcfg_randwalk.py').write_text(RANDWALK)
-  _, (_, training) = planned(configs, tmp_path, config_dir=tmp_path, presets='w_vp')
+  _, (_, training) = planned(run, config_dir=tmp_path, presets='w_vp')
   assert f'--gin_file={project_folder("configs")}/w_vp.gin' in training
 
 
-def test_a_tuned_preset_takes_the_place_of_the_plain_one(configs, tmp_path):
+def test_a_folder_of_presets_need_not_have_the_data_configs(run, configs, tmp_path):
+  mine = tmp_path / 'mine'
+  mine.mkdir()
+  shutil.copy(configs / 'primal.gin', mine)
+  names, commands = planned(
+    run, config_dir=mine, presets='primal', data_names='eps1', env_names='Hopper-v2'
+  )
+  assert '--config_file=dcfg_eps1' in commands[0]
+  assert not any(word.startswith('--config_dir') for word in commands[0])
+  # The shipped clone is of the shipped policies' data, which these are.
+  ours, _ = planned(run, config_dir=project_folder('configs'), presets='kl_vp', data_names='eps1',
+                    env_names='Hopper-v2')  # fmt: skip
+  assert len(names) == len(ours)
+
+
+def test_a_tuned_preset_takes_the_place_of_the_plain_one(run, configs, tmp_path):
   mine = tmp_path / 'mine'
   shutil.copytree(configs, mine)
   tuned = mine / 'tuned' / 'Pendulum-v1' / 'sac.gin'
   tuned.parent.mkdir(parents=True)
   tuned.write_text("include 'sac.gin'\n" + SMALL)
   for flags, path in ((dict(), tuned), (dict(tuned='false'), mine / 'sac.gin')):
-    done = run(mine, tmp_path, config_dir=mine, presets='sac,dual', dry_run=True, **flags)
+    done = run(config_dir=mine, presets='sac,dual', dry_run=True, **flags)
     assert f' --gin_file={path} ' in done.stdout and f'{mine}/dual.gin' in done.stdout
     said = 'tuned for Pendulum-v1: sac; --notuned takes the plain presets\n'
     assert done.stderr == (said if path == tuned else '')
+  # One of ours, tuned in a folder of one's own.
+  shutil.copy(tuned, tuned.parent / 'w_vp.gin')
+  done = run(config_dir=mine, presets='w_vp', dry_run=True)
+  assert f' --gin_file={tuned.parent}/w_vp.gin ' in done.stdout
+  # A run that was finished before there was a tuned preset.
+  folder = tmp_path / 'learn' / PLACE / 'sac' / '0' / '0'
+  folder.mkdir(parents=True)
+  results.write_progress(str(folder), 50, 50)
+  (folder / 'operative_config.gin').write_text('train_eval_offline.batch_size = 17\n')
+  done = run(config_dir=mine, presets='sac', total_train_steps=50)
+  assert done.status == 1 and done.stdout == ''
+  assert f'batch_size was 17, is 16; choose another --root_dir, or --notuned: {tuned} is tuned' in (
+    done.stderr
+  )
 
 
 @pytest.mark.parametrize(
@@ -181,9 +217,9 @@ def test_a_tuned_preset_takes_the_place_of_the_plain_one(configs, tmp_path):
     (dict(presets=''), r'no run is asked for'),
   ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_started(configs, tmp_path, flags, text):
-  done = run(configs, tmp_path, **flags)
-  assert done.returncode == 1 and done.stdout == ''
+def test_a_mistake_is_one_line_and_nothing_is_started(run, tmp_path, flags, text):
+  done = run(**flags)
+  assert done.status == 1 and done.stdout == ''
   assert re.fullmatch(rf'run_paper: .*{text}.*\n', done.stderr)
   assert os.listdir(tmp_path) == []
 
@@ -208,6 +244,7 @@ def schedule(folder, jobs, n_jobs):
   return subprocess.Popen(
     [sys.executable, '-c', SCHEDULE, json.dumps(jobs), str(n_jobs)],
     cwd=folder,
+    env={**os.environ, 'TMPDIR': str(folder)},  # where it is noted which cores are taken
     stdout=subprocess.PIPE,
     text=True,
   )
@@ -280,11 +317,11 @@ def wait_for(what, process, seconds=600):
     time.sleep(0.05)
 
 
-def test_where_nothing_was_trained_there_is_no_report(configs, tmp_path):
+def test_where_nothing_was_trained_there_is_no_report(run, tmp_path):
   (tmp_path / 'dcfg_bad.py').write_text('1 / 0')
   (tmp_path / 'sac.gin').write_text(SMALL)
-  done = run(configs, tmp_path, config_dir=tmp_path, data_names='bad', presets='sac')
-  assert done.returncode == 1
+  done = run(config_dir=tmp_path, data_names='bad', presets='sac')
+  assert done.status == 1
   failed = done.stderr.splitlines()
   assert len(failed) == 2 and 'dcfg_bad.py:1: 1 / 0: ZeroDivisionError' in failed[0]
   assert failed[1].endswith('not started, as it needs Pendulum-v1 bad collection')
@@ -294,11 +331,12 @@ def test_where_nothing_was_trained_there_is_no_report(configs, tmp_path):
 # --- Real trainings -------------------------------------------------------------------------------
 
 
-def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
+def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(run, configs, tmp_path):
   grid = dict(presets='sac,broken', n_jobs=2, total_train_steps=200000)
   folder = tmp_path / 'learn' / PLACE / 'sac' / '0' / '0'
   with open(tmp_path / 'out', 'w', encoding='utf-8') as out:
-    process = subprocess.Popen(command(configs, tmp_path, **grid), stdout=out, stderr=out)
+    command = [sys.executable, '-m', 'brac.run_paper', *flags_of(configs, tmp_path, **grid)]
+    process = subprocess.Popen(command, stdout=out, stderr=out)
   said = (tmp_path / 'out').read_text
   wait_for(lambda: (folder / 'results.csv').exists() and 'broken 0: exit' in said(), process)
   process.send_signal(signal.SIGTERM)
@@ -311,8 +349,8 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
   assert f'stopped by SIGTERM; step {step} is saved' in log.read_text()
 
   grid['total_train_steps'] = (step // 200 + 1) * 200
-  done = run(configs, tmp_path, **grid)
-  assert done.returncode == 1
+  done = run(**grid)
+  assert done.status == 1
   assert f'going on from step {step} of' in log.read_text()
   about = results.read_about(str(folder))
   assert about[:6] == ('Pendulum-v1', 'randwalk', 1000, 'sac', '0', 0)
@@ -328,8 +366,8 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
 
   before = (folder / 'results.csv').stat().st_mtime_ns
   grid['presets'] = 'sac'
-  done = run(configs, tmp_path, **grid)
-  assert done.returncode == 0 and done.stderr == ''
+  done = run(**grid)
+  assert done.status == 0 and done.stderr == ''
   assert done.stdout.startswith('0 programs to run, 2 at a time; 1 runs are finished\n')
   assert 'sac main' in done.stdout
   assert (folder / 'results.csv').stat().st_mtime_ns == before
@@ -339,28 +377,28 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(configs, tmp_path):
     (dict(gin_bindings='train_eval_offline.batch_size=8'), 'batch_size was 16, is 8'),
     (dict(n_eval_episodes=2), '--n_eval_episodes was 1, is 2'),
   ):
-    done = run(configs, tmp_path, **grid, **flags)
-    assert done.returncode == 1 and done.stdout == ''
-    assert f'{folder} is finished, with other settings: ' in done.stderr and change in done.stderr
+    done = run(**grid, **flags)
+    assert done.status == 1 and done.stdout == ''
+    assert f'{folder} was trained with other settings: ' in done.stderr and change in done.stderr
   same = 'train_eval_offline.batch_size=16'
-  assert run(configs, tmp_path, **grid, gin_bindings=same, dry_run=True).returncode == 0
+  assert run(**grid, gin_bindings=same, dry_run=True).status == 0
 
   # Which code trained it is told by the checkpoint, or by that file as well.
   config = folder / 'operative_config.gin'
   config.write_text(config.read_text().replace(' of source ', ' of another source '))
-  assert run(configs, tmp_path, **grid, dry_run=True).stderr == ''
+  assert run(**grid, dry_run=True).stderr == ''
 
   # Without its checkpoint it tells them by operative_config.gin; without that, not at all.
   for agent_file in folder.glob('agent*'):
     agent_file.unlink()
-  done = run(configs, tmp_path, **grid, gin_bindings='train_eval_offline.batch_size=8')
-  assert done.returncode == 1 and 'batch_size was 16, is 8' in done.stderr
-  done = run(configs, tmp_path, **grid, dry_run=True)
+  done = run(**grid, gin_bindings='train_eval_offline.batch_size=8')
+  assert done.status == 1 and 'batch_size was 16, is 8' in done.stderr
+  done = run(**grid, dry_run=True)
   older = f'1 of 1 finished runs were trained by another version of the code, as {folder}; '
-  assert done.returncode == 0 and older in done.stderr
+  assert done.status == 0 and older in done.stderr
   (folder / 'operative_config.gin').unlink()
-  done = run(configs, tmp_path, **grid, gin_bindings='train_eval_offline.batch_size=8')
-  assert done.returncode == 0
+  done = run(**grid, gin_bindings='train_eval_offline.batch_size=8')
+  assert done.status == 0
   assert done.stderr == (
     f'1 of 1 finished runs do not tell their settings, as {folder}: they are taken for what is '
     'asked for\n'
