@@ -83,10 +83,11 @@ flags.DEFINE_integer(
 )
 
 
-def _plan_of(point: Point, total_train_steps: int) -> Plan:
-  """A plan of trainings with the values of a point."""
+def _plan_of(point: Point, total_train_steps: int, **more) -> Plan:
+  """A plan of trainings with the values of a point; `more` are attributes of its grid."""
   bindings = [*FLAGS.gin_bindings, *point.bindings]
-  return Plan(dataclasses.replace(grid_flags.make_grid(total_train_steps), gin_bindings=bindings))
+  grid = grid_flags.make_grid(total_train_steps)
+  return Plan(dataclasses.replace(grid, gin_bindings=bindings, **more))
 
 
 def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> Job:
@@ -159,10 +160,12 @@ def _folder(env_name: str, preset: str) -> str:
 
 def check_trials(env_name: str, preset: str, tried: Space) -> None:
   """Raises UserError where a trial that is there was trained with other settings."""
+  # An estimate does not depend on how many episodes there were in an evaluation.
+  more = dict(n_eval_episodes=0) if FLAGS.metric == 'fqe' else {}
   for point in tried.points():
     folder = os.path.join(_folder(env_name, preset), point.name, str(FLAGS.seed))
     if os.path.exists(os.path.join(folder, results.RESULTS)):
-      _plan_of(point, FLAGS.total_train_steps).check(env_name, preset, folder)
+      _plan_of(point, FLAGS.total_train_steps, **more).check(env_name, preset, folder)
 
 
 def open_search(env_name: str, preset: str, tried: Space) -> Search:
@@ -189,7 +192,7 @@ def _possible(env_name: str, settings: Mapping[str, object]) -> tuple[float, flo
   path = os.path.join(programs.folder(FLAGS.data_root_dir), *place, '0', 'data')
   default = inspect.signature(train_eval_offline).parameters['discount'].default
   discount = settings.get('train_eval_offline.discount', default)
-  return possible(stored.rewards(path, FLAGS.n_train), discount)
+  return possible(stored.rewards(path), discount)  # whichever of them are trained on
 
 
 def read_space(config_dir: str, preset: str) -> Space:
@@ -247,6 +250,7 @@ def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
   print(f'\n{done.name}\n{text(outcome.readable(done))}\nas CSV, Markdown and figure: {path}')
   winner = done.best()
   if not winner:
+    print(f'no trial has come to a rung with a {done.metric.name} that counts: none is the best')
     return
   tuned = _tuned_path(config_dir, env_name, preset)
   source = presets.find_preset(config_dir, preset)
@@ -300,17 +304,21 @@ def main() -> None:
 
   backend = grid_flags.make_backend()
   failed = run_jobs(needed, backend)
+  if runs.stop_requested():
+    runs.stop('the same command goes on from there')
   searches = {
     pair: open_search(*pair, spaces[pair[1]]) for pair in pairs if not needs[pair] & failed.keys()
   }
-  if not runs.stop_requested():
-    run_searches(list(searches.values()), backend)
+  run_searches(list(searches.values()), backend)
   if runs.stop_requested():
     for done in searches.values():
       outcome.write_tables(done)
     runs.stop('the trials are saved: the same command goes on from there')
   for pair, done in searches.items():
-    leave(done, *pair, config_dir)
+    try:
+      leave(done, *pair, config_dir)
+    except UserError as error:  # another search, of other data, has left its preset there
+      failed[done.name] = str(error)
     failed.update({f'{done.name} {name}': fault for name, fault in done.faults.items()})
   if FLAGS.winner_steps:
     jobs = []

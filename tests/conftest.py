@@ -40,6 +40,7 @@ LONGEST = (
   'test_docs_run',
   'test_sweep',
   'test_run_paper',
+  'test_searches',
   'test_notebook',
   'test_agents',
   'test_bits',

@@ -402,6 +402,17 @@ def test_a_random_generator_is_saved_by_its_name_and_numbers(kind):
     np.testing.assert_array_equal(draw(ours), draw(generator))
 
 
+@pytest.mark.parametrize(
+  'unseeded',
+  [lambda: np.random.RandomState(3), lambda: np.random.Generator(np.random.Philox(key=3))],
+)
+def test_a_generator_without_a_seed_sequence_has_the_same_bytes_each_time(unseeded):
+  generator = unseeded()
+  once, again = (batch_module.copied(generator) for _ in range(2))
+  assert batch_module._pickled(once) == batch_module._pickled(again)
+  np.testing.assert_array_equal(once.random(5), generator.random(5))
+
+
 @pytest.mark.parametrize('kind', ['PCG64', 'PCG64DXSM', 'MT19937', 'Philox', 'SFC64'])
 def test_a_random_generators_bytes_are_the_same_before_and_after_a_restore(kind):
   generator = np.random.Generator(getattr(np.random, kind)(3))

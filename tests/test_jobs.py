@@ -9,7 +9,7 @@ import time
 import pytest
 
 from brac.errors import InUse
-from brac.grids.jobs import Job, Local, open_log, run_jobs, shares
+from brac.grids.jobs import Job, Local, open_log, run_jobs, shares, take_cores
 
 
 def job(root, script, name='job', **more):
@@ -42,6 +42,12 @@ def wait_for(what, seconds=60):
   while not what():
     assert time.monotonic() < end
     time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def cores_of_its_own(tmp_path, monkeypatch):
+  """It is noted in the temp folder which cores are taken."""
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
 
 
 @pytest.mark.parametrize('others_do_it', [True, False])
@@ -102,8 +108,7 @@ def test_cores_are_shared_out_or_given_in_numbers(tmp_path):
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='one core cannot be shared out')
-def test_programs_side_by_side_take_cores_that_are_free(tmp_path, monkeypatch):
-  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))  # where it is noted which are taken
+def test_programs_side_by_side_take_cores_that_are_free(tmp_path):
   here, there = Local(1, 1), Local(1, 1)
   script = (
     'grep Cpus_allowed_list /proc/self/status > cores_{}; while [ ! -e end ]; do sleep 0.1; done'
@@ -116,8 +121,12 @@ def test_programs_side_by_side_take_cores_that_are_free(tmp_path, monkeypatch):
   assert paths[0].read_text() != paths[1].read_text()
   (tmp_path / 'end').touch()
   wait_for(lambda: all(one.poll() == 0 for one in started))
-  assert here.has_room() and there.has_room()
-  # What is over has given its core back.
-  third = Local(1, 1).start(job(tmp_path, script.format(2), '2'))
-  wait_for(lambda: third.poll() == 0)
-  assert (tmp_path / 'cores_2').read_text() == paths[0].read_text()
+  # What is over has given its core back, also to others than its own.
+  cores = sorted(os.sched_getaffinity(0))[:2]
+  locks, taken = take_cores(cores)
+  assert taken == cores and len(locks) == 2
+  # Of cores that are taken some are shared, and what is free is taken before.
+  assert take_cores(cores[:1]) == ([], cores[:1])
+  locks.pop().close()
+  (lock,), taken = take_cores(cores)
+  assert taken == [cores[1], cores[0]]

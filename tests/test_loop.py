@@ -68,6 +68,13 @@ def test_a_delayed_update_has_the_same_bits_however_the_steps_are_called(every, 
   assert_same_bits(weights(long), weights(short))
 
 
+def test_no_steps_change_nothing(counter):
+  an_agent = counter()
+  before = weights(an_agent)
+  assert an_agent.train(0) == {} and an_agent.step == 0
+  assert_same_bits(weights(an_agent), before)
+
+
 def test_a_delayed_update_takes_the_draws_of_its_turn_whether_it_is_due_or_not(counter):
   always, delayed = counter(every=1), counter(every=2)
   always.train(2)

@@ -29,7 +29,7 @@ from brac.rng import Rng
 # Training steps in a turn of the compiled loop. Between turns a core waits for the other; within
 # one, a step begins while the policy's update of the step before it is still at work.
 _UNROLLED = 4
-_SHORT = 100  # steps for which such a turn is not worth its compilation
+_SHORT = 100  # steps from which on such a turn is worth its compilation, as between summaries
 
 Info = dict[str, tf.Tensor]
 Loss = Callable[[Batch, Rng], tuple[tf.Tensor, Info]]
@@ -113,8 +113,9 @@ class Loop:
 
     Returns:
       The numbers of the last by their TensorBoard tags, without those of an update that was not due
-      in it.
+      in it; of no steps none.
     """
+    info = {}
     for loop, turns in self._loops_of(n):
       info = loop(tf.constant(turns))
     step = int(self.agent.global_step)
@@ -130,7 +131,7 @@ class Loop:
     """The compiled loops that n steps take, with the turns of each; the bits are one loop's."""
     turns, rest = divmod(n, _UNROLLED) if n >= _SHORT else (0, n)
     loops = [(self._unrolled_loop, turns)] if turns else []
-    return loops + ([(self._plain_loop, rest)] if rest or not turns else [])
+    return loops + ([(self._plain_loop, rest)] if rest else [])
 
   @functools.cached_property
   def _plain_loop(self) -> Callable:

@@ -112,14 +112,14 @@ def is_import(path: str) -> bool:
   return 'source/returns' in checkpoints.Reader(path, 'dataset').shapes
 
 
-def rewards(path: str, n: int) -> np.ndarray:
-  """The rewards of the first n transitions of the dataset at `path`, or of all; `[n]`.
+def rewards(path: str) -> np.ndarray:
+  """The rewards of all transitions of the dataset at `path`, `[n]`.
 
   Raises:
     UserError: there is no dataset, or one that `load` would not take.
   """
   reader = checkpoints.Reader(path, 'dataset')
-  return _field(reader, 'reward', [_size(reader)])[:n]
+  return _field(reader, 'reward', [_size(reader)])
 
 
 def episodes(path: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What a batch of environments is: `n` copies of one, stepped side by side."""
 
+import copy
 import io
 import pickle
 from collections.abc import Sequence
@@ -237,7 +238,9 @@ def _array(dtype: str, shape: tuple[int, ...], order: str, content: bytes) -> np
 
 def _bit_generator(pickled: bytes) -> np.random.BitGenerator:
   name, seeds, state = pickle.loads(pickled)
-  made = getattr(np.random, name)(seeds and np.random.SeedSequence(**seeds))  # which spawn draws of
+  # The children that `spawn` makes depend on the seeds. Without any a constructor takes some of the
+  # machine's, other ones each time.
+  made = getattr(np.random, name)(np.random.SeedSequence(**(seeds or dict(entropy=0))))
   made.state = state
   return made
 
@@ -249,8 +252,11 @@ def _pickled(value: Any) -> bytes:
 
 
 def copied(value: Any) -> Any:
-  """A deep copy, in which random generators have their seeds: numpy's own, before 2, has others."""
-  return pickle.loads(_pickled(value))
+  """A deep copy. Random generators keep their seeds in it, which NumPy 1.26 gives them anew."""
+  try:
+    return pickle.loads(_pickled(value))
+  except Exception:  # a stranger's class may be copied, and not pickled
+    return copy.deepcopy(value)
 
 
 def _spec(space: gym.spaces.Box, name: str) -> BoundedTensorSpec:

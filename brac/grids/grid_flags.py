@@ -44,7 +44,8 @@ def define(least_episodes: int = 1) -> None:
   flags.DEFINE_string(
     'config_dir',
     None,
-    "Where presets and data configs are, a folder. The project's configs/ by default.",
+    "Where presets and data configs are, a folder; what is not there is taken from the project's "
+    'configs/.',
   )
   flags.DEFINE_string(
     'policy_root_dir', None, 'Given to the data configs: where their policies are.'

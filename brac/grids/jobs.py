@@ -99,36 +99,36 @@ class Local(Backend):
   def __init__(self, n_jobs: int, n_cores: Optional[int] = None):
     """Takes how many jobs run at a time, on so many cores each, or with the cores shared out."""
     self._free = shares(sorted(os.sched_getaffinity(0)), n_jobs, n_cores)
-    self._running: dict[_Process, tuple[list[int], list[IO]]] = {}
+    self._running: dict[_Process, list[int]] = {}
 
   def has_room(self) -> bool:
     for process in [p for p in self._running if p.poll() is not None]:
-      share, locks = self._running.pop(process)
-      self._free.append(share)
-      for lock in locks:
-        lock.close()
+      self._free.append(self._running.pop(process))
     return bool(self._free)
 
   def start(self, job: Job) -> Started:
     share = self._free.pop(0)
-    locks, cores = take_cores(share)
-    process = _Process(job, cores)
-    self._running[process] = share, locks
+    process = _Process(job, *take_cores(share))
+    self._running[process] = share
     return process
 
 
 class _Process(Started):
-  """A process of this machine, on certain cores."""
+  """A process of this machine, on certain cores, which it has locked."""
 
-  def __init__(self, job: Job, cores: list[int]):
+  def __init__(self, job: Job, locks: list[IO], cores: list[int]):
     super().__init__(job)
+    self._locks = locks
     log = open_log(job.log)
     self.log, self._begin = log.name, log.tell()
     with log:
       self._process = start_process(job.command, cores, log)
 
   def poll(self) -> Optional[int]:
-    return self._process.poll()
+    status = self._process.poll()
+    while status is not None and self._locks:
+      self._locks.pop().close()
+    return status
 
   def stop(self) -> None:
     self._process.send_signal(signal.SIGTERM)
@@ -174,16 +174,18 @@ def take_cores(wanted: Sequence[int]) -> tuple[list[IO], list[int]]:
 
   Args:
     wanted: are taken if they are free, others in place of those that are not; where too few of all
-      are free, these.
+      are free, some that are not.
   """
   folder = os.path.join(tempfile.gettempdir(), f'brac_cores_{os.getuid()}')
   locks, cores = [], []
-  for core in dict.fromkeys([*wanted, *sorted(os.sched_getaffinity(0))]):
-    lock = try_lock(os.path.join(folder, str(core))) if len(cores) < len(wanted) else None
-    if lock:
-      locks.append(lock)
-      cores.append(core)
-  return locks, cores if len(cores) == len(wanted) else list(wanted)
+  with contextlib.suppress(OSError):  # where nothing can be noted, no core is known to be taken
+    for core in dict.fromkeys([*wanted, *sorted(os.sched_getaffinity(0))]):
+      lock = try_lock(os.path.join(folder, str(core))) if len(cores) < len(wanted) else None
+      if lock:
+        locks.append(lock)
+        cores.append(core)
+  others = [core for core in wanted if core not in cores]
+  return locks, cores + others[: len(wanted) - len(cores)]
 
 
 def open_log(path: str) -> IO:

@@ -245,7 +245,7 @@ class Plan:
     clone = agents.load(preset.agent_name).CLONE
     changes = []
     asked, n_episodes = dict(preset.settings), self._grid.n_eval_episodes
-    if n_episodes:  # of none, nothing that is compared depends on how many there were
+    if n_episodes:  # 0: there are no evaluations that the trainings would be compared by
       asked['--n_eval_episodes'] = n_episodes
     for name, value in asked.items():
       try:

@@ -9,6 +9,7 @@ The rule is that of Li et al., A System for Massively Parallel Hyperparameter Tu
 pruner stopped, which knows only those before it, goes on when it turns out to be among the best.
 """
 
+import contextlib
 import functools
 import math
 import os
@@ -194,10 +195,9 @@ class Search:
     wanted += [point for point in new if point.is_coarse]
     for k in reversed(range(len(self._rungs) - 1)):
       there = sorted((s for s in standings if s.level > k), key=lambda s: -s.worth(k))
-      whole = [s for s in there if s.point.name not in self.faults]
-      wanted += [
-        s.point for s in whole[: len(there) // self.schedule.reduction] if s.level == k + 1
-      ]
+      n_best = len(there) // self.schedule.reduction
+      sound = [s for s in there if s.point.name not in self.faults]
+      wanted += [s.point for s in sound[:n_best] if s.level == k + 1]
     wanted += [point for point in new if not point.is_coarse]
     return [point for point in wanted if point.name not in self.faults]
 
@@ -382,9 +382,11 @@ class Trial:
   def _report(self) -> bool:
     """Reports the evaluations that are new; whether the pruner stops the trial at one of them."""
     curve, pruned = self.search.curve(self.point), False
-    for step in curve.steps[self._n_reported :]:
-      self._asked.report(curve.mean(self.search.metric.last, step), step)
-      pruned |= step < self.search.schedule.total_train_steps and self._asked.should_prune()
+    # On a file system without locks another program may have taken it for a dead one.
+    with contextlib.suppress(optuna().exceptions.UpdateFinishedTrialError):
+      for step in curve.steps[self._n_reported :]:
+        self._asked.report(curve.mean(self.search.metric.last, step), step)
+        pruned |= step < self.search.schedule.total_train_steps and self._asked.should_prune()
     self._n_reported = len(curve.steps)
     return pruned
 
@@ -431,5 +433,7 @@ def say_end(trial: Trial) -> None:
   name, fault = trial.point.name, search.faults.get(trial.point.name)
   curve, metric = search.curve(trial.point), search.metric
   at = f'step {curve.steps[-1]}' if curve.steps else 'no evaluation'
-  worth = f', {metric.name} {shown(curve.mean(metric.last))}' if curve.steps else ''
+  mean = curve.mean(metric.last)
+  what = f'{metric.name} {shown(mean)}' if math.isfinite(mean) else f'no {metric.name} that counts'
+  worth = f', {what}' if curve.steps else ''
   print(f'{search.name} {name}: {at}{worth}{": failed: " + fault if fault else ""}', flush=True)
