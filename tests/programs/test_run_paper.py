@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
+from small_world import RANDWALK
 
 from brac import checkpoints, results
 from brac.data.replay import Dataset
@@ -24,10 +26,6 @@ train_eval_offline.batch_size = 16
 train_eval_offline.eval_freq = 200
 train_eval_offline.summary_freq = 100
 """
-RANDWALK = """
-def get_data_config(env_name, policy_root_dir=None):
-  return [['randwalk', ['randwalk', '', ['none'], ()], 1.0]]
-"""
 PLACE = 'Pendulum-v1/randwalk/n1000'
 
 
@@ -35,7 +33,7 @@ PLACE = 'Pendulum-v1/randwalk/n1000'
 def configs(tmp_path_factory):
   """Presets of which the planner reads whether they need a clone; `sac` and `broken` are run."""
   folder = tmp_path_factory.mktemp('configs')
-  (folder / 'dcfg_randwalk.py').write_text(RANDWALK)
+  (folder / 'dcfg_randwalk.py').write_text(textwrap.dedent(RANDWALK))
   (folder / 'sac.gin').write_text(SMALL)
   (folder / 'my.gin').write_text('train_eval_offline.batch_size = 8\n')
   (folder / 'latin.gin').write_bytes('# Größe\n'.encode('latin-1'))
@@ -145,7 +143,7 @@ def test_data_of_another_size_is_said(run, tmp_path, n, used):
 
 
 def test_a_folder_of_data_configs_need_not_have_the_presets(run, configs, tmp_path):
-  (tmp_path / 'dcfg_randwalk.py').write_text(RANDWALK)
+  (tmp_path / 'dcfg_randwalk.py').write_text(textwrap.dedent(RANDWALK))
   _, (_, training) = planned(run, config_dir=tmp_path, presets='w_vp')
   assert f'--gin_file={project_folder("configs")}/w_vp.gin' in training
 

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import textwrap
 
 import pytest
+from small_world import RANDWALK
 
 from brac import gin_config, results
 
@@ -18,10 +20,6 @@ train_eval_offline.optimizers = (('adam', %LR),)
 train_eval_offline.batch_size = 16
 train_eval_offline.eval_freq = 100
 train_eval_offline.summary_freq = 100
-"""
-RANDWALK = """
-def get_data_config(env_name, policy_root_dir=None):
-  return [['randwalk', ['randwalk', '', ['none'], ()], 1.0]]
 """
 
 
@@ -38,7 +36,7 @@ def test_a_search_needs_no_simulator(start, tmp_path):
   (configs / 'grids').mkdir(parents=True)
   (configs / 'my.gin').write_text(PRESET)
   (configs / 'fqe.gin').write_text(FQE)
-  (configs / 'dcfg_randwalk.py').write_text(RANDWALK)
+  (configs / 'dcfg_randwalk.py').write_text(textwrap.dedent(RANDWALK))
   (configs / 'grids' / 'my.json').write_text(json.dumps({'values': {'LR': [1e-3, 1e-1]}}))
   command = [
     *('--presets=my', '--env_names=Pendulum-v1'),
@@ -76,7 +74,7 @@ def test_a_preset_and_a_grid_of_ones_own(start, tmp_path):
   configs = tmp_path / 'mine'
   (configs / 'grids').mkdir(parents=True)
   (configs / 'my.gin').write_text(PRESET)
-  (configs / 'dcfg_randwalk.py').write_text(RANDWALK)
+  (configs / 'dcfg_randwalk.py').write_text(textwrap.dedent(RANDWALK))
   (configs / 'grids' / 'my.json').write_text(json.dumps({'values': {'LR': [1e-3, 1e-2, 1e-1]}}))
   command = [
     *('--presets=my', '--env_names=Pendulum-v1'),
