@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 from agent_tools import files_of
 
-from brac import agents, checkpoints, gin_config, rng
+from brac import agents, checkpoints, files, gin_config, rng
 from brac.data.replay import Dataset
 from brac.data.transitions import GOES_ON, TERMINAL, Transitions
 from brac.networks import Actor, Box
@@ -49,6 +49,12 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_told(monkeypatch):
+  """What is said once in a process is said again in each test."""
+  monkeypatch.setattr(files, '_told', set())
 
 
 @pytest.fixture(autouse=True)
