@@ -227,7 +227,7 @@ def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
       found = f.read()
     if outcome.SIGN not in found.partition('\n')[0]:
       raise UserError(f'{path} was not written by a search; choose another --tuned_dir')
-    if f'# {_data()};' not in found:
+    if f'{_data()};' not in ' '.join(found.replace('\n#', ' ').split()):  # a comment is wrapped
       raise UserError(f'{path} is of a search on other data; choose another --tuned_dir')
   while not os.path.exists(folder):
     folder = os.path.dirname(os.path.abspath(folder))
