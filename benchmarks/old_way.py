@@ -63,7 +63,7 @@ def clip(a):
 
 
 class Trainer:
-  """What every agent does: the step's call, the optimisers, the targets."""
+  """What every agent does: the step's call, the optimizers, the targets."""
 
   def __init__(self, data: Dict[str, np.ndarray], batch_size: int):
     self.data = [tf.Variable(x) for x in data.values()]
@@ -91,7 +91,7 @@ class Trainer:
   def descend(self, name, loss, variables, rate=1e-3):
     """One step of Keras's Adam against the gradient of `loss()`."""
     if name not in self.adams:
-      # The optimiser of Keras that the published code had, which is the faster of its two.
+      # The optimizer of Keras that the published code had, which is the faster of its two.
       self.adams[name] = keras.optimizers.legacy.Adam(rate)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
       tape.watch(variables)

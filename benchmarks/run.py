@@ -95,7 +95,7 @@ def _serve(module: str, pipe) -> None:
 
   tf.get_logger().setLevel('ERROR')
   if module == 'bare':
-    # Nobody reads these products: an optimiser would drop them.
+    # Nobody reads these products: an optimizer would drop them.
     tf.config.optimizer.set_experimental_options({'disable_meta_optimizer': True})
   functions = __import__(module)
   for function, args in iter(pipe.recv, None):

@@ -1,4 +1,4 @@
-"""The divergences between the policy π and the behaviour policy b (section 4 of the paper).
+"""The divergences between the policy π and the behavior policy b (section 4 of the paper).
 
 Primal ones compare the two policies at states `[B, S]` from n of their actions, given the clone of
 b. Dual ones need no clone: a critic `c(s, a)` is trained to tell the actions of π from the data's.

@@ -6,7 +6,7 @@ last evaluations, of the runs that are finished. There is a row for each policy 
 tests it. Compare that one with the papers; of BRAC both are given, side by side.
 
 Where reference scores are known (D4RL's of four -v2 tasks, or a Minari dataset's own) there are
-normalised scores, too, 100 (R - min) / (max - min); no mean is over two tables of references.
+normalized scores, too, 100 (R - min) / (max - min); no mean is over two tables of references.
 
 Prints the tables, and leaves in --output_dir: report.md, {ENV}_n{N}.csv, {ENV}_n{N}_scores.csv,
 runs.csv, iqm.csv, iqm_scores.csv, behavior.csv, references.csv, evaluations.csv (a line for each

@@ -1,4 +1,4 @@
-"""The loop that both experiments share: train, summarise, save, evaluate."""
+"""The loop that both experiments share: train, summarize, save, evaluate."""
 
 import contextlib
 import math

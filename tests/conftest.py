@@ -105,7 +105,7 @@ def data(transitions):
 
 @pytest.fixture(scope='session')
 def behavior_files(box, tmp_path_factory):
-  """Two behaviour policies, as `--agent_name=bc` leaves them."""
+  """Two behavior policies, as `--agent_name=bc` leaves them."""
   folder = tmp_path_factory.mktemp('behavior')
   paths = [str(folder / str(seed) / 'agent_behavior') for seed in (100, 101)]
   for seed, path in zip((100, 101), paths):

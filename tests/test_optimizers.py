@@ -38,7 +38,7 @@ def test_adam_is_keras_adam():
 
 
 def test_a_part_of_the_variables_is_applied_as_by_keras():
-  # As bcq with paper_code does: one optimiser for two networks, whose steps it counts together.
+  # As bcq with paper_code does: one optimizer for two networks, whose steps it counts together.
   ours, theirs = make_variables(), make_variables()
   adam, keras = Adam(0.01, ours), tf.keras.optimizers.Adam(0.01)
   keras.build(theirs)

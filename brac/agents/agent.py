@@ -1,7 +1,7 @@
 """What an agent is: networks, a list of updates, what it says of itself, its saved state.
 
 An agent declares. Its updates are listed in the order of the paper, each with its loss, its
-variables and its optimiser; `loop` draws the batches, takes the gradients, applies them and moves
+variables and its optimizer; `loop` draws the batches, takes the gradients, applies them and moves
 the targets.
 """
 
@@ -191,13 +191,13 @@ class Agent:
     return tf.reduce_mean(log_pi) + self.target_entropy
 
   def make_optimizer(self, name: str, variables: Sequence[tf.Variable]) -> Adam:
-    """The optimiser that the entry `name` of `optimizers` sets."""
+    """The optimizer that the entry `name` of `optimizers` sets."""
     return Adam(self._learning_rates[name], variables)
 
   def update(
     self, name: str, loss: Loss, optimizer: str, *nets: tf.Module, every: int = 1
   ) -> Update:
-    """An update of networks, with the optimiser and the weight decay that are set for it."""
+    """An update of networks, with the optimizer and the weight decay that are set for it."""
     variables = [v for net in nets for v in net.trainable_variables]
     adam, decay = self.make_optimizer(optimizer, variables), self._decays.get(name, 0.0)
     return Update(name, loss, variables, adam, networks.kernels(*nets), decay, every)

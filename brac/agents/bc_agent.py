@@ -1,4 +1,4 @@
-"""Behaviour cloning: the policy `b` that the primal divergences compare with."""
+"""Behavior cloning: the policy `b` that the primal divergences compare with."""
 
 from typing import Optional
 

@@ -26,7 +26,7 @@ class Agent(ActorCritic):
     n_action_samples: n.
     use_target_policy: whether ξ in V is its target copy.
     paper_code: as in the published code the target copy of ξ stays as it was at the start, and the
-      VAE is trained by the optimiser of ξ.
+      VAE is trained by the optimizer of ξ.
   """
 
   UNITS = ('q', 'perturbation', 'vae')

@@ -24,7 +24,7 @@ class BRAC(ActorCritic):
   - `J(α) = E[-α (D(s) - target_divergence)]`
   - `J(α_e) = E[-α_e (log π(a|s) + H)]`
 
-  `D(s)` is the divergence of π from the behaviour policy, which the agent says.
+  `D(s)` is the divergence of π from the behavior policy, which the agent says.
 
   Args:
     alpha: α, the weight of the divergence (its start, if it is trained).

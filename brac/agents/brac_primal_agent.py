@@ -1,4 +1,4 @@
-"""BRAC with a divergence in its primal form, against a cloned behaviour policy."""
+"""BRAC with a divergence in its primal form, against a cloned behavior policy."""
 
 import math
 from typing import Optional
@@ -16,7 +16,7 @@ from brac.rng import Rng
 
 @gin.configurable
 class Agent(BRAC):
-  r"""BRAC where `D(s)` is estimated from samples of π(s) and of a behaviour policy b(s).
+  r"""BRAC where `D(s)` is estimated from samples of π(s) and of a behavior policy b(s).
 
   - `kl`: `E_π[log π(a|s) - log b(a|s)]`
   - `mmd`: `k(π, π) + k(b, b) - 2 k(π, b)`, k the mean of a Laplacian kernel over pairs of actions

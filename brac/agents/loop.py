@@ -6,7 +6,7 @@ A step, whatever the agent:
 2. a batch is drawn, uniformly with replacement;
 3. the targets move towards their sources, every `update_freq` steps;
 4. the updates that are due, in the agent's order: each takes the gradient of its loss and lets its
-   optimiser move its variables, which the updates after it see;
+   optimizer move its variables, which the updates after it see;
 5. the step is counted;
 6. the extra updates, each on a fresh batch.
 
@@ -56,7 +56,7 @@ class Update(NamedTuple):
 
 
 def apply(update: Update, batch: Batch, draws: Rng) -> Info:
-  """Takes the gradient of an update's loss and lets its optimiser move its variables.
+  """Takes the gradient of an update's loss and lets its optimizer move its variables.
 
   Returns:
     The numbers of the update by their TensorBoard tags, scalars.
@@ -147,7 +147,7 @@ class Loop:
     def train(turns):
       tags = []  # known once a step is traced, which is done once: it takes seconds
 
-      # Every step gives its numbers, which one alone needs: a step that did not would be optimised
+      # Every step gives its numbers, which one alone needs: a step that did not would be optimized
       # in another way, and differ in the last bits.
       def turn(i, _):
         infos = [self._step() for _ in range(n_unrolled)]

@@ -6,7 +6,7 @@ from brac.grids.statistics import band
 from brac.grids.summary import LEFT_OUT, Summary
 from brac.results import Task
 
-# Okabe and Ito's colours, which people with any colour vision tell apart.
+# Okabe and Ito's colors, which people with any color vision tell apart.
 BLUE, VERMILION, GREEN, PURPLE = '#0072B2', '#D55E00', '#009E73', '#CC79A7'
 
 

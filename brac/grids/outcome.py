@@ -71,7 +71,7 @@ def protocol(search: Search) -> str:
   at = f' Compared at step {", ".join(map(str, rungs))}, where one in {schedule.reduction} goes on;'
   return (
     f'Seed {search.seed}. {search.metric.describe(policy)}'
-    f'{at if rungs else ""} a whole trial has {total} steps.'
+    f'{at + " a" if rungs else " A"} whole trial has {total} steps.'
   )
 
 

@@ -19,7 +19,7 @@ _ABOUT = (
   'the fingerprint of the data that it was cloned from, and the mean of its log b(a|s) on them; '
   'where there is no fingerprint, on 20,000 transitions that were collected in the same way.'
 )
-# What the published files hold; the optimisers and the seed of a run are not among it.
+# What the published files hold; the optimizers and the seed of a run are not among it.
 _KEPT = {
   'agent_partial_target': ('policy', 'agent', 'global_step'),
   'agent_behavior': ('policy',),
