@@ -25,9 +25,11 @@ RANDWALK = """
 def get_data_config(env_name, policy_root_dir=None):
   return [['randwalk', ['randwalk', '', ['none'], ()], 1.0]]
 """
-# Two nodes with a core each; a line on stdin takes one of them away, as a node dies.
+# Two nodes with a core each, which ignore SIGINT as what a script starts in its background does. A
+# line on stdin takes one of them away, as a node dies.
 CLUSTER = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, include_dashboard=False))
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
