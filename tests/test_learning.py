@@ -67,6 +67,21 @@ def kl(p: Normal, q: Normal):
   return q.log_std - p.log_std + (p.std**2 + (p.m - q.m) ** 2) / (2 * q.std**2) - 0.5
 
 
+def mmd(p: Normal, q: Normal, half: float, n: int = 4, sigma: float = 20.0):
+  """`E[k(π, π) + k(b, b) - 2 k(π, b)]` of n samples of each; a sample's pair with itself is 1."""
+
+  def actions(normal):
+    return half * np.tanh(
+      np.asarray(normal.m)[..., None] + np.asarray(normal.std)[..., None] * _NODES
+    )
+
+  def k(p, q):
+    distances = np.abs(actions(p)[..., :, None] - actions(q)[..., None, :])
+    return np.exp(-distances / sigma) @ _WEIGHTS @ _WEIGHTS
+
+  return (1 - 1 / n) * (k(p, p) + k(q, q)) + 2 / n - 2 * k(p, q)
+
+
 def best(objective: Callable[[Normal], np.ndarray]) -> Normal:
   """The best member of the policy's class, log σ in [-5, 0], by a grid that narrows."""
   m, log_std, width = 0.0, -2.5, 2.5
@@ -106,7 +121,7 @@ class Grid:
     return np.abs(np.cumsum(self.b - self.pi)[:-1]) @ self.steps
 
   def best_w(self, gamma: float) -> float:
-    """`E[c(a_π) - c(a_b)]` of the critic that maximises it less the gradient penalty.
+    """`E[c(a_π) - c(a_b)]` of the critic that maximizes it less the gradient penalty.
 
     With `p = P(a_π > x) - P(a_b > x)`, ρ the density of â and s the slope of c it is the integral
     of `p s`, and the penalty that of `γ ρ max(|s| - 1, 0)²`: s is p's sign times
@@ -116,7 +131,7 @@ class Grid:
     return (p * self.steps) @ (1 + p * self.steps / (2 * gamma * self.between))
 
   def best_kl(self, gamma: float) -> float:
-    """`E[log softplus(c(a_π))] + 1 - E[softplus(c(a_b))]` of the critic that maximises it less the
+    """`E[log softplus(c(a_π))] + 1 - E[softplus(c(a_b))]` of the critic that maximizes it less the
     gradient penalty, which is concave in c: by Newton's method."""
     n = len(self.pi)
     slope_of = np.diff(np.eye(n), axis=0) / self.steps[:, None]
@@ -194,7 +209,7 @@ class World:
     self.rows = transitions(states, half)
 
   def agent(self, name: str, rates, units=((32, 32),), **parameters):
-    """An agent of that name on the world's data; `rates`: of each of its optimisers."""
+    """An agent of that name on the world's data; `rates`: of each of its optimizers."""
     n = len(self.states)
     given = dict(
       observation_spec=BoundedTensorSpec([n], tf.float32, 0, 1),
@@ -360,6 +375,7 @@ def test_bcq_goes_as_far_from_its_model_of_the_data_as_it_may(chain, learned):
 
 LAST, BEFORE = 0, 1
 BEHAVIOR = Normal(-0.2, np.log(0.6))
+BEHAVIOR_BEFORE = Normal(0.1, np.log(0.45))  # another, for D in V is that of the next state
 # So wide that no D here needs a critic much steeper than the gradient penalty lets it be: solved
 # with the penalty for α = 0.3, the best policy is off by 0.0004 in m and 0.0017 in σ.
 HALF = 20.0
@@ -372,7 +388,7 @@ def hill(a):
 
 
 class Answer(NamedTuple):
-  """The policy that maximises `E[r] - α D + α_e E[-log π]`, and what it has of each."""
+  """The policy that maximizes `E[r] - α D + α_e E[-log π]`, and what it has of each."""
 
   pi: Normal
   reward: float
@@ -380,9 +396,15 @@ class Answer(NamedTuple):
   entropy: float
 
 
-def best_regularized(alpha: float, alpha_entropy: float = 0.0, reward: Callable = hill) -> Answer:
+def best_regularized(
+  alpha: float,
+  alpha_entropy: float = 0.0,
+  reward: Callable = hill,
+  b: Normal = BEHAVIOR,
+  divergence: Callable = kl,
+) -> Answer:
   def parts(pi):
-    return expectation(reward, pi, HALF), kl(pi, BEHAVIOR), entropy(pi, HALF)
+    return expectation(reward, pi, HALF), divergence(pi, b), entropy(pi, HALF)
 
   def objective(pi):
     r, d, h = parts(pi)
@@ -395,7 +417,7 @@ def best_regularized(alpha: float, alpha_entropy: float = 0.0, reward: Callable 
 @pytest.fixture
 def one_step(tmp_path):
   """A terminal state with the hill's reward, and one with none that leads to it."""
-  return World([State(BEHAVIOR, hill), State(BEHAVIOR, following=LAST)], HALF, tmp_path)
+  return World([State(BEHAVIOR, hill), State(BEHAVIOR_BEFORE, following=LAST)], HALF, tmp_path)
 
 
 @pytest.mark.parametrize('size', ALPHAS)
@@ -423,17 +445,36 @@ def test_brac_finds_its_closed_form(name, rates, parameters, tolerance, size, on
   np.testing.assert_allclose(std, want.pi.std, rtol=tolerance)
   np.testing.assert_allclose(d, want.d, rtol=tolerance, atol=0.02)
   # Where Q is the same for all actions, D alone says what is best.
-  np.testing.assert_allclose(m_before, BEHAVIOR.m, atol=0.05)
-  np.testing.assert_allclose(std_before, BEHAVIOR.std, rtol=0.15)
+  np.testing.assert_allclose(m_before, BEHAVIOR_BEFORE.m, atol=0.05)
+  np.testing.assert_allclose(std_before, BEHAVIOR_BEFORE.std, rtol=0.15)
   # α D is 0.2 to 0.5 there.
   value = want.reward - penalized * alpha * want.d
   np.testing.assert_allclose(q, GAMMA * value, atol=0.06)
 
 
+def test_brac_finds_the_best_policy_under_mmd(one_step):
+  alpha, divergence = 5.0, functools.partial(mmd, half=HALF)
+  want = best_regularized(alpha, divergence=divergence)
+  before = best_regularized(alpha, 0.0, np.zeros_like, BEHAVIOR_BEFORE, divergence)
+  rates, parameters = (3e-3, 1e-3, NEVER), dict(divergence_name='mmd', value_penalty=True)
+  an_agent = one_step.agent('brac_primal', rates, alpha=alpha, **parameters)
+  normals, d, q = settle(
+    an_agent,
+    22,
+    one_step.normals,
+    lambda x: one_step.divergence(x, LAST),
+    lambda x: one_step.q(x, BEFORE),
+  )
+  np.testing.assert_allclose(normals[:, 0], [want.pi.m, before.pi.m], atol=0.05)
+  np.testing.assert_allclose(normals[:, 1], [want.pi.std, before.pi.std], rtol=0.15)
+  np.testing.assert_allclose(d, want.d, rtol=0.07)
+  np.testing.assert_allclose(q, GAMMA * (want.reward - alpha * want.d), atol=0.06)
+
+
 def test_brac_trains_its_multipliers_to_their_targets(one_step):
   alpha, alpha_entropy = 0.6, 0.3
   want = best_regularized(alpha, alpha_entropy)
-  before = best_regularized(alpha, alpha_entropy, np.zeros_like)
+  before = best_regularized(alpha, alpha_entropy, np.zeros_like, BEHAVIOR_BEFORE)
   an_agent = one_step.agent(
     'brac_primal',
     (3e-3, 2e-3, 3e-3),
