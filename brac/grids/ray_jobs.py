@@ -118,8 +118,8 @@ def _run_on_node(
   Returns:
     Its exit status, its log, and what it said last.
   """
-  # A `ray start` in the background of a script ignores SIGINT, and its workers with it, which is how
-  # Ray cancels a task.
+  # What a script starts in its background, as `ray start`, ignores SIGINT, and its workers with it:
+  # by it Ray cancels a task.
   signal.signal(signal.SIGINT, signal.default_int_handler)
   environment = {**os.environ, **({'PYTHONPATH': python_path} if python_path else {})}
   all_cores = sorted(os.sched_getaffinity(0))  # Ray counts cores and says of none whose it is
