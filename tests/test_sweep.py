@@ -224,6 +224,19 @@ def test_runs_that_are_there_are_taken_and_not_run_again(tmp_path, trial_script)
     assert f.read().startswith('0 ')
 
 
+def test_a_search_that_is_through_waits_for_no_room(tmp_path, trial_script):
+  class Full(Local):
+    def has_room(self):
+      return False
+
+  search = make_search(tmp_path, trial_script, values={**VALUES, 'POLICY_LR': [1e-4]})
+  run([search], Local(2))
+  assert search.is_through()
+  run([search], Full(1))  # as a cluster whose nodes have left
+  begun = make_search(tmp_path, trial_script, name='begun')
+  assert not begun.is_through()
+
+
 def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path, trial_script):
   values = {'ALPHA': [10.0, 666.0, 1.0], 'POLICY_LR': [1e-4]}
   schedule = SCHEDULE._replace(total_train_steps=20, first_rung=30)

@@ -169,6 +169,12 @@ class Search:
       return None
     return self._claim(first.point)  # of too few for a part of them to go on
 
+  def is_through(self) -> bool:
+    """Whether no trial is left to be run, by anyone."""
+    standings = self.standings()
+    first = self.best(standings)
+    return not self._wanted(standings) and (not first or first.level == len(self._rungs))
+
   def _settle(self) -> None:
     """Closes the trials of processes that are dead, and takes in runs that the study has not."""
     states = optuna().trial.TrialState
@@ -417,7 +423,9 @@ def run_searches(searches: list[Search], backend: Backend, poll_seconds: float =
             continue
           running.append(trial)
           print(f'{trial.search.name} {trial.point.name}: started, {trial.started.log}', flush=True)
-        if has_room and not running and not any(search.others_run for search in searches):
+        # Without room nothing was asked for, and a search that is through needs none.
+        through = has_room or all(search.is_through() for search in searches)
+        if through and not running and not any(search.others_run for search in searches):
           return
       time.sleep(poll_seconds)
       n_polls += 1
