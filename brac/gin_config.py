@@ -181,6 +181,16 @@ def parameters(selector: str) -> dict[str, inspect.Parameter]:
   }
 
 
+def default(name: str) -> Optional[str]:
+  """The default of one of our parameters, as gin writes it; None where it is none or has none."""
+  import_all()
+  selector, _, parameter = name.rpartition('.')
+  ours = {short(whole) for whole in configurables()}
+  known = parameters(selector) if selector in ours else {}
+  value = known[parameter].default if parameter in known else inspect.Parameter.empty
+  return None if value is inspect.Parameter.empty else repr(value)
+
+
 def short(selector: str) -> str:
   """What of a selector is enough to bind by."""
   return gin.config._REGISTRY.minimal_selector(selector)

@@ -165,7 +165,8 @@ def check_trials(env_name: str, preset: str, tried: Space) -> None:
   for point in tried.points():
     folder = os.path.join(_folder(env_name, preset), point.name, str(FLAGS.seed))
     if os.path.exists(os.path.join(folder, results.RESULTS)):
-      _plan_of(point, FLAGS.total_train_steps, **more).check(env_name, preset, folder)
+      plan = _plan_of(point, FLAGS.total_train_steps, **more)
+      plan.check(env_name, FLAGS.data_name, preset, FLAGS.seed, folder)
 
 
 def open_search(env_name: str, preset: str, tried: Space) -> Search:

@@ -1,10 +1,9 @@
 """What a reader of the tables has to know about single runs, and to compare them."""
 
-import inspect
 import os
-from typing import Optional, Sequence
+from typing import Sequence
 
-from brac import results
+from brac import gin_config, results
 from brac.grids.statistics import final
 from brac.grids.summary import Summary
 from brac.grids.tables import shown
@@ -96,19 +95,7 @@ def differing(settings: Sequence[dict[str, str]]) -> list[str]:
   for name in names:
     texts = {x.get(name) for x in known}
     if None in texts and len({x.get('version') for x in known}) > 1:
-      texts = (texts - {None}) | {_default(name)}
+      texts = (texts - {None}) | {gin_config.default(name)}
     if len({text and (plain_text(text) or text) for text in texts}) > 1:
       found.append(name)
   return found
-
-
-def _default(name: str) -> Optional[str]:
-  """The default of one of our parameters, as gin writes it; None where it is none or has none."""
-  from brac import gin_config
-
-  gin_config.import_all()
-  selector, _, parameter = name.rpartition('.')
-  ours = {gin_config.short(whole) for whole in gin_config.configurables()}
-  known = gin_config.parameters(selector) if selector in ours else {}
-  default = known[parameter].default if parameter in known else inspect.Parameter.empty
-  return None if default is inspect.Parameter.empty else repr(default)

@@ -8,7 +8,7 @@ import re
 import sys
 from typing import Callable, Optional, Sequence
 
-from brac import results
+from brac import gin_config, results
 from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 from brac.grids import presets
@@ -51,6 +51,7 @@ class Plan:
     self.finished: set[str] = set()
     self._untold: set[str] = set()
     self._older: set[str] = set()
+    self._longer: set[str] = set()
     self._data_notes: dict[str, str] = {}
     self._presets: dict[tuple[str, str], presets.Preset] = {}
 
@@ -68,7 +69,7 @@ class Plan:
     from brac import checkpoints
 
     grid = self._grid
-    path = os.path.join(grid.data_root_dir, *map(folder_name, (env_name, data_name)), '0', 'data')
+    path = self._data_file(env_name, data_name)
     if checkpoints.exists(path):
       self._compare_size(path)
       return None
@@ -100,7 +101,7 @@ class Plan:
     data = self._data(env_name, data_name)
     folder = os.path.join(grid.root_dir, data, preset, sub_dir, str(seed))
     if results.is_finished(folder, grid.total_train_steps):
-      self._note_finished(folder, loaded)
+      self._note_finished(folder, env_name, data_name, loaded, seed)
       return None
     needs = [self.collection(env_name, data_name), self.clone(env_name, data_name, preset, seed)]
     flags = dict(
@@ -155,22 +156,24 @@ class Plan:
       ]
       if tuned:
         notes.append(f'tuned for {env_name}: {", ".join(tuned)}; --notuned takes the plain presets')
+    more = f'are of more than {self._grid.total_train_steps} steps'
     for folders, what, taken in (
       (self._untold, 'do not tell their settings', ': they are taken for what is asked for'),
       (self._older, 'were trained by another version of the code', '; they are taken as they are'),
+      (self._longer, more, ': no run of fewer is averaged with them'),
     ):
       if folders:
         of = f'{len(folders)} of {len(self.finished)} finished runs'
         notes.append(f'{of} {what}, as {min(folders)}{taken}')
     return notes
 
-  def check(self, env_name: str, preset: str, folder: str) -> None:
+  def check(self, env_name: str, data_name: str, preset: str, seed: int, folder: str) -> None:
     """Raises UserError where the run in a folder was trained with other settings."""
     try:
       then = _kept_settings(folder)
     except UserError:  # it is damaged, which it says when it goes on
       return
-    self._check_settings(folder, self.preset(preset, env_name), then)
+    self._check_settings(folder, env_name, data_name, self.preset(preset, env_name), seed, then)
 
   def _data(self, env_name: str, data_name: str) -> str:
     return os.path.join(*map(folder_name, (env_name, data_name)), f'n{self._grid.n_train}')
@@ -227,30 +230,51 @@ class Plan:
         used = f'the first {wanted}' if n > wanted else 'all'
         self._data_notes[path] = f'{path} has {n} transitions: {used} of them are used'
 
-  def _note_finished(self, folder: str, preset: presets.Preset) -> None:
+  def _data_file(self, env_name: str, data_name: str) -> str:
+    place = map(folder_name, (env_name, data_name))
+    return os.path.join(self._grid.data_root_dir, *place, '0', 'data')
+
+  def _note_finished(
+    self, folder: str, env_name: str, data_name: str, preset: presets.Preset, seed: int
+  ) -> None:
     from brac import runs
 
     self.finished.add(folder)
     then = _kept_settings(folder)
-    self._check_settings(folder, preset, then)
+    self._check_settings(folder, env_name, data_name, preset, seed, then)
+    if (results.read_progress(folder) or (0,))[0] > self._grid.total_train_steps:
+      self._longer.add(folder)
     if not then:
       self._untold.add(folder)
     elif then.get('version', 'unknown') != runs.version():
       self._older.add(folder)
 
-  def _check_settings(self, folder: str, preset: presets.Preset, then: dict[str, str]) -> None:
+  def _check_settings(
+    self,
+    folder: str,
+    env_name: str,
+    data_name: str,
+    preset: presets.Preset,
+    seed: int,
+    then: dict[str, str],
+  ) -> None:
     """Raises UserError where the settings that a run was trained with are others."""
     from brac import agents
 
     clone = agents.load(preset.agent_name).CLONE
     changes = []
-    asked, n_episodes = dict(preset.settings), self._grid.n_eval_episodes
+    flags = {'--agent_name': preset.agent_name, '--env_name': env_name, '--seed': seed}
+    asked, n_episodes = {**preset.settings, **flags}, self._grid.n_eval_episodes
     if n_episodes:  # 0: there are no evaluations that the trainings would be compared by
       asked['--n_eval_episodes'] = n_episodes
+    for name in then.keys() - asked.keys():
+      if _is_gins(name):
+        asked[name] = _value(gin_config.default(name))
+    if '--data' in then and all(same(asked.get(name, x), x) for name, x in _DATA_AS_IT_IS.items()):
+      asked['--data'] = _fingerprint(self._data_file(env_name, data_name), self._grid.n_train)
     for name, value in asked.items():
-      try:
-        was = ast.literal_eval(then[name])
-      except (KeyError, ValueError, SyntaxError):  # nothing depends on it, or it names a function
+      was = _value(then.get(name))
+      if _UNKNOWN in (was, value):
         continue
       if clone and name.endswith(f'.{clone.parameter}'):  # None, and the clone it stood for
         continue
@@ -262,6 +286,49 @@ class Plan:
         f'{folder} was trained with other settings: {"; ".join(changes)}; choose another '
         f'--root_dir{plain}'
       )
+
+
+# With these a run takes the first of the data, as they are stored.
+_DATA_AS_IT_IS = {
+  'train_eval_offline.shuffle_steps': 0,
+  'train_eval_offline.out_of_box_actions': 'count',
+  'train_eval_offline.validation_fraction': 0.0,
+}
+_UNKNOWN = object()
+
+
+def _value(text: Optional[str]) -> object:
+  """What a setting's text says; `_UNKNOWN` of none, or of one that names a function."""
+  try:
+    return _UNKNOWN if text is None else ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return _UNKNOWN
+
+
+def _fingerprint(path: str, n: int) -> object:
+  """That of the first n transitions of the data at a path; `_UNKNOWN` where they are gone."""
+  from brac import checkpoints
+
+  return (
+    _fingerprint_of(path, n, os.path.getmtime(path + '.index'))
+    if checkpoints.exists(path)
+    else _UNKNOWN
+  )
+
+
+@functools.lru_cache(maxsize=None)
+def _fingerprint_of(path: str, n: int, time: float) -> str:
+  from brac.data import stored, transitions
+
+  rows = stored.load(path, *stored.widths(path))
+  return transitions.fingerprint(transitions.take(rows, slice(0, n)))
+
+
+def _is_gins(name: str) -> bool:
+  """Whether a setting is a parameter of gin's that numbers depend on."""
+  if name.startswith(('-', '$')) or name.rpartition('.')[2] in results.NO_NUMBER_DEPENDS_ON:
+    return False
+  return '.' in name
 
 
 def _kept_settings(folder: str) -> dict[str, str]:
