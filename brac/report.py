@@ -17,6 +17,7 @@ commands.sh, beside the runs, or where --output_dir says.
 
 import os
 import textwrap
+import zlib
 
 from absl import flags
 
@@ -76,9 +77,9 @@ def main() -> None:
   score_means = scores.aggregate(summary, references)
   notes += notes_on_runs(summary, root_dir)
   legend = (
-    f'mean ± standard deviation over (seeds) of the mean return of the last {FLAGS.last} '
-    "evaluations; main: the policy's mode; max_q: of 10 samples the one with the largest Q (BEAR's "
-    'test); behavior data: over whole episodes; by step: weighted by their steps'
+    'mean ± standard deviation (divided by n) over (seeds) of the mean return of the last '
+    f"{FLAGS.last} evaluations; main: the policy's mode; max_q: of 10 samples the one with the "
+    "largest Q (BEAR's test); behavior data: over whole episodes; by step: weighted by their steps"
   )
   aggregate_title = (
     'interquartile mean over tasks (environments and data) and seeds of the return relative to the '
@@ -86,7 +87,7 @@ def main() -> None:
   )
   aggregate_legend = (
     '1 is as good as the data; the bootstrap draws seeds within each task, so that a task of one '
-    'seed adds nothing to an interval'
+    'seed adds nothing to an interval, and rows over other tasks are not to be compared'
   )
   aggregate_table = [['', 'IQM', '95 % bootstrap interval', 'tasks', 'runs']] + [
     [name, f'{mean:.2f}', ABSENT if low == '' else f'[{low:.2f}, {high:.2f}]', tasks, str(n)]
@@ -104,7 +105,7 @@ def main() -> None:
     scores.write_references(references_in, references)
   page = ['# Returns', legend]
   for name, table, sheet in tables:
-    write_csv(os.path.join(output_dir, f'{folder_name(name)}.csv'), sheet)
+    write_csv(os.path.join(output_dir, f'{_short(folder_name(name))}.csv'), sheet)
     page.append(markdown(table))
   header = ['', 'IQM', '2.5 %', '97.5 %', 'tasks', 'runs']
   write_csv(os.path.join(output_dir, 'iqm.csv'), [header, *aggregate])
@@ -112,9 +113,9 @@ def main() -> None:
     page += ['## Interquartile means', f'The {aggregate_title}: {aggregate_legend}.']
     page.append(markdown(aggregate_table))
   if score_tables:
-    page += ['## Normalised scores', scores.legend(references) + '.']
+    page += ['## Normalized scores', scores.legend(references) + '.']
   for name, table, sheet in score_tables:
-    write_csv(os.path.join(output_dir, f'{folder_name(name)}.csv'), sheet)
+    write_csv(os.path.join(output_dir, f'{_short(folder_name(name))}.csv'), sheet)
     page.append(markdown(table))
   header = ['references', '', 'IQM', '2.5 %', '97.5 %', 'tasks', 'runs']
   write_csv(os.path.join(output_dir, 'iqm_scores.csv'), [header, *score_means])
@@ -130,7 +131,7 @@ def main() -> None:
   page.append('## Learning curves')
   for task in summary.tasks:
     if any(run.returns for run in runs if run.task == task):
-      name = folder_name('_'.join(task)) + '.png'
+      name = _short(folder_name('_'.join(task))) + '.png'
       draw(summary, task, os.path.join(output_dir, name))
       page.append(f'![Learning curves of {" ".join(task)}]({name})')
   with open(os.path.join(output_dir, 'report.md'), 'w', encoding='utf-8') as f:
@@ -150,6 +151,13 @@ def main() -> None:
     print(f'\n{textwrap.fill(score_title, 100)}\n{text(score_table)}')
   print(''.join(f'\n{note}' for note in notes))
   print(f'\nas CSV and Markdown, with learning curves: {output_dir}')
+
+
+def _short(name: str) -> str:
+  """The name of a file without its ending, also where names of environments and data are long."""
+  encoded = os.fsencode(name)
+  short = encoded[:180].decode(errors='ignore')
+  return name if len(encoded) <= 200 else f'{short}_{zlib.crc32(encoded):08x}'
 
 
 if __name__ == '__main__':

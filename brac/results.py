@@ -119,7 +119,11 @@ VERSION = '# version: '  # how the line of operative_config.gin begins that tell
 
 
 def read_settings(folder: str) -> dict[str, str]:
-  """What a run's numbers depend on, as written down, {} where it is not: gin's, and `version`."""
+  """What a run's numbers depend on, as `Settings.write` wrote it down; {} where it is not.
+
+  Gin's parameters, flags as `--name`, `version`, the packages by their names, and `changed`: what
+  was another before.
+  """
   try:
     with open(
       os.path.join(folder, 'operative_config.gin'), encoding='utf-8', errors='replace'
@@ -131,6 +135,12 @@ def read_settings(folder: str) -> dict[str, str]:
   for line in lines:
     if line.startswith(VERSION):
       found['version'] = line[len(VERSION) :]
+    elif flag := re.match(r'# (--\w+): (.*)', line):
+      found[flag[1]] = flag[2]
+    elif line.startswith('# with '):
+      found.update(re.findall(r'(\w+) ([^\s,]+)', line[len('# with ') :]))
+    elif change := re.match(r'# (?:at step \d+|since then): (.*)', line):
+      found['changed'] = found.get('changed', '') + change[0]
     elif not line.startswith('#'):
       if not line.startswith(' '):  # as the other lines of a long value do
         name, _, line = line.partition(' = ')
@@ -208,7 +218,12 @@ def read_tree(root_dir: str) -> tuple[list[Run], list[str]]:
     if key not in found or rank > found[key][0]:
       found[key], (rank, run) = (rank, run), found.get(key, (None, None))
     if run:
-      notes.append(f'no run: {os.path.relpath(run.folder, root_dir)}: a copy of another')
+      taken = found[key][1]
+      n = min(len(run.steps), len(taken.steps))
+      copy = all(run.returns.get(p, ())[:n] == x[:n] for p, x in taken.returns.items())
+      what = f'it says that it is the run in {os.path.relpath(taken.folder, root_dir)}, and is not'
+      what = 'a copy of another' if copy else f'{what}: give --root_dir for one of the two trees'
+      notes.append(f'no run: {os.path.relpath(run.folder, root_dir)}: {what}')
   runs = sorted(
     (run for _, run in found.values()),
     key=lambda run: (*run.task, run.agent, run.sub_dir, run.seed),

@@ -315,7 +315,7 @@ def test_an_empty_cell_is_an_evaluation_that_there_is_not(tmp_path):
   (folder / 'results.csv').write_text(text)
   results.write_progress(str(folder), 50, 50)
   rows = table_of(run_report(tmp_path).stdout)
-  assert rows['bear main'] == ['4.0 (1)'] and rows['bear max_q'] == ['3.0 (1)']
+  assert rows['bear main'] == ['4.0 (1)'] and rows['bear max_q'] == ['4.0 (1)']
   (folder / 'results.csv').write_text('step,main,max_q\n10,,\n50,,\n')
   (run,) = results.read_runs(str(tmp_path))
   assert (run.status, run.fault) == ('broken', 'it has no evaluation')
@@ -417,6 +417,77 @@ def test_runs_of_different_lengths_or_settings_are_not_averaged_in_silence(tmp_p
   assert stdout.count('different settings') == 1
 
 
+def test_what_a_run_was_trained_on_and_with_is_compared(tmp_path):
+  def run(place, *lines, command=''):
+    folder = write_run(tmp_path, f'{ENV}/eps1/n1/{place}', {'main': [1.0, 2.0]}, 20)
+    text = ['# version: 1', '# with Python 3.11.7, mujoco 3.3.7', *lines, 'f.x = 1']
+    (folder / 'operative_config.gin').write_text('\n'.join(text) + '\n')
+    tell(folder, tmp_path, command)
+
+  data, other = ("# --data: '1 transitions, crc32 %d'" % k for k in (1, 2))
+  run('bc/0/0', data, '# --seed: 0', '# --n_eval_episodes: 20')
+  run('bc/0/1', data, '# --seed: 1', '# --n_eval_episodes: 20')
+  run('kl/0/0', data)
+  run('kl/0/1', other, command='python -m brac.train_offline --gin_file=/a/tuned/E/kl.gin')
+  run('kl/0/2')  # of an older version
+  run('mmd/0/0', data, '# with mujoco 2.3.0')
+  run('mmd/0/1', data, '# --n_eval_episodes: 5')
+  run('w/0/0', data)
+  run('w/0/1', data, '# at step 10: f.y was 2, is 1')
+  run('drawn/0/0', data, 'train_eval_offline.use_seed_for_data = True')
+  run('drawn/0/1', other, 'train_eval_offline.use_seed_for_data = True')
+  notes = run_report(tmp_path).stdout.splitlines()
+  task = f'{ENV} eps1 n1'
+  assert [note for note in notes if 'different' in note] == [
+    f'{task}: kl: runs of different settings: --data',
+    f'{task}: mmd: runs of different settings: mujoco',
+    f'{task}: w: runs of different settings: changed',
+    f"{task}: algorithms of different --data: '1 transitions, crc32 1' (bc, kl, mmd, w); "
+    "'1 transitions, crc32 2' (kl)",
+    f'{task}: algorithms of different --n_eval_episodes: 20 (bc); 5 (mmd)',
+  ]
+  assert f'{task}: with presets that are tuned for the environment: kl' in notes
+
+
+def test_evaluations_that_failed_at_the_end_are_said_and_make_no_result(tmp_path):
+  columns = {'main': [1.0, 2.0, 3.0, 5.0], 'max_q': [1.0, 2.0, '', '']}
+  write_run(tmp_path, f'{ENV}/eps1/n1/kl/0/0', columns, 40)
+  write_run(tmp_path, f'{ENV}/eps1/n1/kl/0/1', {'main': [1.0, 2.0, 7.0, '']}, 40)
+  write_run(tmp_path, f'{ENV}/eps1/n1/w/0/0', {'main': [1.0, 2.0], 'max_q': [4.0, '']}, 20)
+  run = run_report(tmp_path)
+  rows, notes, of = table_of(run.stdout), run.stdout.splitlines(), f'{ENV} eps1 n1: kl of seed'
+  assert rows['kl main'] == ['4.2 ± 0.2 (2)']  # of 4 and 4.5
+  assert rows['kl max_q'] == ['-'] and rows['w max_q'] == ['4.0 (1)']
+  assert f'{of} 0: max_q: 2 of the last 2 evaluations failed; it has no result' in notes
+  assert f'{of} 1: main: all evaluations after step 30 failed' in notes
+  assert (
+    f'{ENV} eps1 n1: w of seed 0: max_q: 1 of the last 2 evaluations failed; the mean is that of '
+    'the others'
+  ) in notes
+  assert 'shorter' not in run.stdout
+  lines = read_csv(tmp_path / 'report' / 'runs.csv')
+  assert [line[6] for line in lines if line[4] == 'max_q'] == ['', '4.0']
+
+
+def test_another_run_of_the_same_name_is_no_copy(tmp_path):
+  for tree, value in (('a', 1.0), ('b', 2.0)):
+    folder = write_run(tmp_path / tree, f'{ENV}/eps1/n5/bc/0/0', {'main': [value]}, total=10)
+    tell(folder, tmp_path / tree)
+  place = f'{ENV}/eps1/n5/bc/0/0'
+  assert (
+    f'no run: b/{place}: it says that it is the run in a/{place}, and is not: give --root_dir for '
+    'one of the two trees'
+  ) in run_report(tmp_path).stdout.splitlines()
+
+
+def test_names_of_data_may_be_long(tmp_path):
+  write_run(tmp_path, f'{ENV}/{"ä" * 120}/n1/bc/0/0', {'main': [1.0]}, 10)
+  run = run_report(tmp_path)
+  assert run.returncode == 0 and table_of(run.stdout)['bc main'] == ['1.0 (1)']
+  (figure,) = (tmp_path / 'report').glob('*.png')
+  assert f']({figure.name})' in (tmp_path / 'report' / 'report.md').read_text('utf-8')
+
+
 def test_names_are_not_taken_for_formulas_or_columns(tmp_path):
   write_run(tmp_path, f'{ENV}/a$_{{$/n1/b|$_{{$/0/0', {'m$_{$': [1.0]}, total=10)
   run = run_report(tmp_path)
@@ -503,12 +574,15 @@ def test_data_of_return_0_is_no_unit_and_said(tmp_path):
   assert note.startswith(f'{ENV} c n1: ')
 
 
-def test_a_band_is_the_mean_and_deviation_at_each_step():
+def test_a_band_is_the_mean_and_deviation_at_each_step_that_all_have():
   place = ('', *'edn', 'bc', '0')
   long = results.Run(*place, '0', (10, 20, 30), {'main': (1.0, 2.0, 3.0)})
   short = results.Run(*place, '1', (10, 30), {'main': (3.0, 9.0)})
   steps, mean, std = statistics.band([long, short], 'main')
-  assert (steps.tolist(), mean.tolist(), std.tolist()) == ([10, 20, 30], [2, 2, 6], [1, 0, 3])
+  assert (steps.tolist(), mean.tolist(), std.tolist()) == ([10, 30], [2, 6], [1, 3])
+  other = short._replace(steps=(15, 25))
+  steps, mean, _ = statistics.band([long, other], 'main')
+  assert (steps.tolist(), mean.tolist()) == ([10, 15, 20, 25, 30], [1, 3, 2, 9, 3])
 
 
 # --- The data's own return ------------------------------------------------------------------------
@@ -620,7 +694,7 @@ def test_scores_are_by_the_table_of_the_task_and_no_average_is_over_two(tree):
   spread = 100 * np.std([115, 215, 615]) / (_HIGH - _LOW)
   assert rows['kl_vp main'] == [f'{score(315):.1f} ± {spread:.1f} (3)', '-']
   assert rows['bc main'] == [f'{score(401):.1f} (1)', '350.0 (1)']
-  assert rows['behavior data'] == ['-', '50.0 ± 0.0 (1)']
+  assert rows['behavior data'] == ['-', '50.0 ± 0.0 (1 ep.)']
   assert 'by D4RL: HalfCheetah-v2 -280.179 and 12135, Walker2d-v2 1.62901 and 4592.3' in (
     ' '.join(done.stdout.split())
   )
@@ -634,6 +708,8 @@ def test_scores_are_by_the_table_of_the_task_and_no_average_is_over_two(tree):
   assert float(vp['eps1 score std']) == pytest.approx(spread)
   assert vp['eps1 seeds'] == '3' and vp['eps1 references'] == 'D4RL' and vp['pure score'] == ''
   assert sheet['bc', 'main']['pure references'] == 'Minari'
+  of_data = sheet['behavior data', 'episodes']
+  assert (of_data['pure score'], of_data['pure seeds']) == ('50.0', '')
 
   # Two tasks are by D4RL, one by itself.
   means = {tuple(line[:2]): line[2:] for line in read_csv(out / 'iqm_scores.csv')[1:]}
@@ -642,7 +718,7 @@ def test_scores_are_by_the_table_of_the_task_and_no_average_is_over_two(tree):
   assert float(mean) == pytest.approx((score(401) + score(30, *_WALKER)) / 2)
   assert (low, high, tasks, n_runs) == ('', '', '2 of 2', '2')
   page = (out / 'report.md').read_text()
-  assert '## Normalised scores' in page and '100 (R - min) / (max - min)' in page
+  assert '## Normalized scores' in page and '100 (R - min) / (max - min)' in page
 
   # Without the data its references are known from before.
   shutil.rmtree(data)

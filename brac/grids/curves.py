@@ -41,7 +41,8 @@ def draw(summary: Summary, task: Task, path: str) -> None:
         )
         handles.setdefault(policy, line)
         if len(having) > 1:
-          ax.fill_between(steps, mean - std, mean + std, color=color, alpha=0.2, lw=0)
+          band_of = ax.fill_between(steps, mean - std, mean + std, color=color, alpha=0.2, lw=0)
+          handles.setdefault('± 1 standard deviation over seeds (divided by n)', band_of)
     if own:
       data = ax.axhline(own.by_step, color='black', ls=':', lw=1)
       handles.setdefault('behavior data, by step', data)

@@ -1,14 +1,16 @@
 """What a reader of the tables has to know about single runs, and to compare them."""
 
+import math
 import os
+import re
 from typing import Sequence
 
-from brac import gin_config, results
+from brac import results
 from brac.grids.statistics import final
 from brac.grids.summary import Summary
 from brac.grids.tables import shown
 from brac.hyperparameters import plain_text
-from brac.results import Task
+from brac.results import Run, Task
 
 
 def notes_on_runs(summary: Summary, root_dir: str) -> list[str]:
@@ -29,7 +31,7 @@ def notes_on_runs(summary: Summary, root_dir: str) -> list[str]:
   few = [f'{name} ({n})' for name, n in sorted(few) if n < summary.last]
   if few:
     notes.append(f'runs of fewer evaluations, which are all averaged: {", ".join(few)}')
-  lengths = {run.steps[-1] for run in summary.runs if run.status == 'finished'}
+  lengths = {run.step for run in summary.runs if run.status == 'finished'}
   if len(lengths) == 1:
     notes.append(f'all finished runs are of {lengths.pop()} steps')
   for task in summary.tasks:
@@ -47,6 +49,7 @@ def _notes_on_task(summary: Summary, task: Task, of_one_length: bool) -> list[st
   notes, where = [], ' '.join(task)
   seeds = {run.seed for run in summary.runs if run.task == task and run.seed}
   lengths: dict[int, list[str]] = {}
+  settings: dict[str, list[dict[str, str]]] = {}
   missing = [name for name in summary.algorithms if not summary.of(task, name)]
   if missing:
     notes.append(f'missing: {where}: {", ".join(missing)}')
@@ -60,20 +63,28 @@ def _notes_on_task(summary: Summary, task: Task, of_one_length: bool) -> list[st
     for run in runs:
       if run.status == 'finished' and run not in averaged:
         notes.append(
-          f'shorter: {where}: {name} of seed {run.seed} ended at step {run.steps[-1]}, others at '
-          f'{averaged[0].steps[-1]}; it is left out'
+          f'shorter: {where}: {name} of seed {run.seed} ended at step {run.step}, others at '
+          f'{averaged[0].step}; it is left out'
         )
     if averaged:
-      lengths.setdefault(averaged[0].steps[-1], []).append(name)
+      lengths.setdefault(averaged[0].step, []).append(name)
     for policy in summary.policies[name]:
       without = [run.seed for run in averaged if policy not in run.returns]
       if 0 < len(without) < len(averaged):
         notes.append(f'{where}: {name} of seed {", ".join(without)} has no {policy}')
+      notes += [
+        f'{where}: {note}' for run in averaged for note in _failed(run, policy, summary.last)
+      ]
     if len({run.steps[-summary.last :] for run in averaged}) > 1:
       notes.append(f'{where}: {name}: the last {summary.last} evaluations are at different steps')
-    differ = differing([results.read_settings(run.folder) for run in averaged])
+    settings[name] = [results.read_settings(run.folder) for run in averaged]
+    differ = differing(settings[name])
     if differ:
       notes.append(f'{where}: {name}: runs of different settings: {", ".join(differ)}')
+  notes += [f'{where}: {note}' for note in _compared(settings)]
+  tuned = [name for name in settings if any(map(_is_tuned, summary.averaged(task, name)))]
+  if tuned:
+    notes.append(f'{where}: with presets that are tuned for the environment: {", ".join(tuned)}')
   if lengths and not of_one_length:
     of = '; '.join(f'{n} ({", ".join(names)})' for n, names in sorted(lengths.items()))
     notes.append(f'{where}: steps of the runs: {of}')
@@ -82,6 +93,44 @@ def _notes_on_task(summary: Summary, task: Task, of_one_length: bool) -> list[st
   elif not summary.behavior[task].by_step:
     notes.append(f"{where}: the data's return is 0, no unit for an interquartile mean: left out")
   return notes
+
+
+def _failed(run: Run, policy: str, last: int) -> list[str]:
+  """What evaluations of a policy failed among the last, of which a run's result is the mean."""
+  tail = run.returns.get(policy, ())[-last:]
+  n_failed = sum(map(math.isnan, tail))
+  of = f'{run.algorithm} of seed {run.seed}: {policy}'
+  if n_failed:
+    left = 'it has no result' if n_failed == len(tail) else 'the mean is that of the others'
+    return [f'{of}: {n_failed} of the last {len(tail)} evaluations failed; {left}']
+  if tail and run.told and run.steps[-1] < run.step:
+    return [f'{of}: all evaluations after step {run.steps[-1]} failed']
+  return []
+
+
+def _is_tuned(run: Run) -> bool:
+  return bool(re.search(r'--gin_file=\S*/tuned/[^/ ]+/[^/ ]+\.gin', run.command))
+
+
+def _compared(settings: dict[str, list[dict[str, str]]]) -> list[str]:
+  """In what the algorithms of a task differ that is to be the same for all."""
+  notes = []
+  for flag in ('--data', '--n_eval_episodes'):
+    found: dict[str, list[str]] = {}
+    for name, known in settings.items():
+      for text in {x[flag] for x in known if flag in x and not (flag == '--data' and _draws(x))}:
+        found.setdefault(text, []).append(name)
+    if len(found) > 1:
+      each = '; '.join(f'{text} ({", ".join(names)})' for text, names in sorted(found.items()))
+      notes.append(f'algorithms of different {flag}: {each}')
+  return notes
+
+
+def _draws(settings: dict[str, str]) -> bool:
+  """Whether a run draws from its seed which of the data it is trained on."""
+  fraction = settings.get('train_eval_offline.validation_fraction', '0.0')
+  drawn = settings.get('train_eval_offline.use_seed_for_data', 'False')
+  return plain_text(fraction) != '0' or drawn != 'False'
 
 
 def differing(settings: Sequence[dict[str, str]]) -> list[str]:
@@ -93,8 +142,14 @@ def differing(settings: Sequence[dict[str, str]]) -> list[str]:
   names = sorted({name for x in known for name in x if not name.endswith('behavior_ckpt_file')})
   found = []
   for name in names:
+    if name == '--seed' or name == '--data' and any(map(_draws, known)):
+      continue
     texts = {x.get(name) for x in known}
+    if '.' not in name and name != 'changed':  # what older versions did not write down
+      texts -= {None}
     if None in texts and len({x.get('version') for x in known}) > 1:
+      from brac import gin_config  # which waits for TensorFlow
+
       texts = (texts - {None}) | {gin_config.default(name)}
     if len({text and (plain_text(text) or text) for text in texts}) > 1:
       found.append(name)

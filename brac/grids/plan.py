@@ -87,7 +87,9 @@ class Plan:
       flags['policy_root_dir'] = grid.policy_root_dir
     folder, what = os.path.dirname(path), 'collection'
     is_done = functools.partial(checkpoints.exists, path)
-    return self._job('collect_data', env_name, data_name, what, (), flags, folder, is_done)
+    # What is bound of the environment is bound of the one that the data are of.
+    of_it = [x for x in grid.gin_bindings if re.match(r'\s*(physics|dict_observations)\.', x)]
+    return self._job('collect_data', env_name, data_name, what, (), flags, folder, is_done, of_it)
 
   def training(
     self, env_name: str, data_name: str, preset: str, seed: int, sub_dir: str = '0'
@@ -152,7 +154,9 @@ class Plan:
     notes = list(self._data_notes.values())
     for env_name in dict.fromkeys(env_name for _, env_name in self._presets):
       tuned = [
-        name for (name, env), preset in self._presets.items() if env == env_name and preset.is_tuned
+        name + preset.searched
+        for (name, env), preset in self._presets.items()
+        if env == env_name and preset.is_tuned
       ]
       if tuned:
         notes.append(f'tuned for {env_name}: {", ".join(tuned)}; --notuned takes the plain presets')

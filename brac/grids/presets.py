@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from typing import NamedTuple, Optional, Sequence
 
 from brac import gin_config
@@ -20,6 +21,17 @@ class Preset(NamedTuple):
   def is_tuned(self) -> bool:
     """Whether it is one that is tuned for an environment."""
     return os.path.basename(os.path.dirname(os.path.dirname(self.path))) == 'tuned'
+
+  @property
+  def searched(self) -> str:
+    """How a search found it, as that wrote into its comment; '' where it does not tell."""
+    with open(self.path, encoding='utf-8', errors='replace') as f:
+      text = ' '.join(f.read().replace('\n#', ' ').split())
+    data, seed, steps = (
+      re.search(pattern, text)
+      for pattern in (r'Data (\S+), \d+ transitions', r'Seed (\d+)\.', r'trial has (\d+) steps')
+    )
+    return f' ({data[1]}, seed {seed[1]}, {steps[1]} steps)' if data and seed and steps else ''
 
 
 def find(config_dir: str, name: str, ending: str) -> str:

@@ -14,7 +14,8 @@ def run_rows(runs: Sequence[Run], root_dir: str, last: int) -> list[list]:
   for run in runs:
     place = os.path.relpath(run.folder, root_dir)
     for policy in run.returns or ['']:
-      mean = final(run, policy, last) if run.steps and policy else ''
+      mean = final(run, policy, last) if run.steps and policy else math.nan
+      mean = '' if math.isnan(mean) else mean
       numbers = [run.step, run.total, policy, len(run.steps), mean, run.fault]
       rows.append([place, run.status + '?' * (not run.told), *numbers])
   return rows

@@ -92,6 +92,8 @@ def tables(summary: Summary, references: References) -> list[tuple[str, Rows, li
       scored = [_score(x, references.get(task)) for x, task in zip(numbers, tasks)]
       label = name if name == 'behavior data' else f'{name} {policy}'.strip()
       table.append([label, *(_shown(x) for x in scored)])
+      if name == 'behavior data':  # which has episodes and no seeds
+        scored = [x and [*x[:2], '', *x[3:]] for x in scored]
       sheet.append([name, policy, *(y for x in scored for y in x or [''] * len(NUMBERS))])
     found.append((f'{env_name}_{n_train}_scores', table, sheet))
   return found
@@ -99,7 +101,7 @@ def tables(summary: Summary, references: References) -> list[tuple[str, Rows, li
 
 def _of_data(summary: Summary, task: Task):
   own = summary.behavior.get(task)
-  return (own.mean, own.std, own.episodes) if own else None
+  return (own.mean, own.std, f'{own.episodes} ep.') if own else None
 
 
 def _score(numbers, reference):

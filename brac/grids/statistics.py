@@ -10,18 +10,21 @@ from brac.results import Run
 
 def final(run: Run, policy: str, last: int) -> float:
   """The mean return in the last evaluations of a run, without those that failed; NaN of none."""
-  known = [x for x in run.returns[policy] if math.isfinite(x)][-last:]
+  known = [x for x in run.returns[policy][-last:] if math.isfinite(x)]
   return float(np.mean(known)) if known else math.nan
 
 
 def band(runs: list[Run], policy: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """The steps of the evaluations, and the mean and standard deviation over runs at each."""
+  """The mean and standard deviation over runs at each step at which all were evaluated.
+
+  Where there is none, at each at which any was.
+  """
   values: dict[int, list[float]] = {}
   for run in runs:
     for step, value in zip(run.steps, run.returns[policy]):
       if math.isfinite(value):
         values.setdefault(step, []).append(value)
-  steps = sorted(values)
+  steps = sorted(step for step in values if len(values[step]) == len(runs)) or sorted(values)
   return (
     np.array(steps),
     np.array([np.mean(values[step]) for step in steps]),

@@ -65,14 +65,15 @@ class Summary:
   def averaged(self, task: Task, algorithm: str) -> list[Run]:
     """The finished runs, but for those of fewer steps than others of them."""
     done = [run for run in self.of(task, algorithm) if run.status == 'finished']
-    return [run for run in done if run.steps[-1] == max(other.steps[-1] for other in done)]
+    return [run for run in done if run.step == max(other.step for other in done)]
 
   def cell(self, task: Task, algorithm: str, policy: str) -> Cell:
     runs, averaged = self.of(task, algorithm), self.averaged(task, algorithm)
     n = collections.Counter(run.status for run in runs)
     having = [run for run in averaged if policy in run.returns]
+    finals = [final(run, policy, self.last) for run in having]
     return Cell(
-      tuple(final(run, policy, self.last) for run in having),
+      tuple(x for x in finals if math.isfinite(x)),
       not all(run.told for run in having),
       n['unfinished'],
       n['finished'] - len(averaged),

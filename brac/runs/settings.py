@@ -151,11 +151,15 @@ class Settings:
     self._history += [f'{at}: {change}' for change in changes.asked + changes.warned]
 
   def write(self, folder: str) -> None:
-    """Writes `operative_config.gin`: the versions, what changed, each parameter and its value."""
+    """Writes `operative_config.gin`: versions, changes, flags, each parameter and its value.
+
+    `results.read_settings` reads it.
+    """
     now = self.now()
     packages = [name for name in ('Python', *_PACKAGES, *_IMPORTED) if name in now]
     lines = [f'# with {", ".join(f"{name} {now[name]}" for name in packages)}']
     lines += [f'# {change}' for change in self._history]
+    lines += [f'# {name}: {value}' for name, value in self._flags.items()]
     text = '\n'.join([results.VERSION + now['version'], *lines, gin.operative_config_str()])
     with files.writing(folder):
       files.write_text(os.path.join(folder, 'operative_config.gin'), text)

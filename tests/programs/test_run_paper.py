@@ -148,6 +148,15 @@ def test_a_folder_of_data_configs_need_not_have_the_presets(run, configs, tmp_pa
   assert f'--gin_file={project_folder("configs")}/w_vp.gin' in training
 
 
+def test_what_is_bound_of_the_environment_is_bound_of_the_collection(run, configs, tmp_path):
+  bindings = ['physics.ant_contact_forces=True', 'train_eval_offline.batch_size=8']
+  names, commands = planned(run, presets='sac', gin_bindings=bindings[0])
+  assert names == ['collection', 'sac0']
+  assert all(f'--gin_bindings={bindings[0]}' in command for command in commands)
+  _, commands = planned(run, presets='sac', gin_bindings=bindings[1])
+  assert [f'--gin_bindings={bindings[1]}' in command for command in commands] == [False, True]
+
+
 def test_a_folder_of_presets_need_not_have_the_data_configs(run, configs, tmp_path):
   mine = tmp_path / 'mine'
   mine.mkdir()
@@ -171,6 +180,11 @@ def test_a_tuned_preset_takes_the_place_of_the_plain_one(run, configs, tmp_path)
     assert f' --gin_file={path} ' in done.stdout and f'{mine}/dual.gin' in done.stdout
     said = 'tuned for Pendulum-v1: sac; --notuned takes the plain presets\n'
     assert done.stderr == (said if path == tuned else '')
+  tuned.write_text(
+    f'# Data eps1, 9 transitions;\n# Seed 0. A whole trial\n# has 90 steps.\n{SMALL}'
+  )
+  done = run(config_dir=mine, presets='sac', dry_run=True)
+  assert 'tuned for Pendulum-v1: sac (eps1, seed 0, 90 steps); --notuned' in done.stderr
   # One of ours, tuned in a folder of one's own.
   shutil.copy(tuned, tuned.parent / 'w_vp.gin')
   done = run(config_dir=mine, presets='w_vp', dry_run=True)
@@ -377,6 +391,22 @@ def test_a_grid_with_a_broken_run_is_stopped_and_goes_on(run, configs, tmp_path)
     assert f'{folder} was trained with other settings: ' in done.stderr and change in done.stderr
   same = 'train_eval_offline.batch_size=16'
   assert run(**grid, gin_bindings=same, dry_run=True).status == 0
+  n = grid['total_train_steps'] - 1
+  done = run(**{**grid, 'total_train_steps': n}, dry_run=True)
+  assert done.status == 0 and f'1 of 1 finished runs are of more than {n} steps' in done.stderr
+
+  # A preset that has become another, and data that were collected anew.
+  others = tmp_path / 'others'
+  shutil.copytree(configs, others)
+  (others / 'sac.gin').write_text(SMALL.replace('train_eval_offline.batch_size = 16', ''))
+  done = run(**{**grid, 'config_dir': others})
+  assert done.status == 1 and 'train_eval_offline.batch_size was 16, is 256; ' in done.stderr
+  (others / 'sac.gin').write_text(SMALL.replace("'sac'", "'brac_dual'"))
+  done = run(**{**grid, 'config_dir': others})
+  assert done.status == 1 and "--agent_name was 'sac', is 'brac_dual'" in done.stderr
+  write_data(tmp_path / 'anew', 1000)
+  done = run(**{**grid, 'data_root_dir': tmp_path / 'anew' / 'data'})
+  assert done.status == 1 and "--data was '1000 transitions, crc32 " in done.stderr
 
   # Which code trained it is told by the checkpoint, or by that file as well.
   config = folder / 'operative_config.gin'
