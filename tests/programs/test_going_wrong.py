@@ -14,6 +14,7 @@ from small_world import (
   BRAC,
   bind,
   check_mistake,
+  collect_args,
   gin,
   offline_args,
   offline_dir,
@@ -120,6 +121,19 @@ def test_a_run_of_other_code_goes_on_and_is_told_as_such(start, world, finished,
   assert len(re.findall(rf'^W.* going on in other surroundings: {change}', run.stderr, re.M)) == 1
   record = (offline_dir(root) / 'operative_config.gin').read_text()
   assert re.search(rf'^# at step 400: {change}', record, re.M)
+
+
+def test_data_that_were_collected_with_other_physics_are_said(start, world, tmp_path):
+  of_hopper, forces = '--env_name=Hopper-v2', bind('physics', ant_contact_forces=True)
+  data = collect_args(world, 'randwalk', of_hopper, '--n_samples=300', f'--root_dir={tmp_path}')
+  run_to(start, 'collect_data', *data, *forces)
+  args = offline_args(world, tmp_path, of_hopper, f'--data_root_dir={tmp_path}', '--n_train=300')
+  args = [*args, '--total_train_steps=2', '--n_eval_episodes=0']
+  said = f'{tmp_path}/Hopper-v2/randwalk/0/data was collected with physics.ant_contact_forces = '
+  for more, expected in (([], True), (['--sub_dir=same', *forces], False)):
+    run = start('train_offline', *args, *more)
+    assert run.wait() == 0
+    assert (f'{said}True, here it is False' in run.stderr) == (said in run.stderr) == expected
 
 
 def test_a_training_that_diverges_says_where_and_keeps_the_last_save(start, world, tmp_path):
