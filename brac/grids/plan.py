@@ -221,7 +221,14 @@ class Plan:
     for path in clones.places(agent, grid.root_dir, data, '0', seed):
       if checkpoints.exists(path) and not (own_data and clones.is_shipped(path)):
         folder = os.path.dirname(path)
-        return int(os.path.basename(folder)) if results.is_half_trained(folder) else None
+        if results.is_half_trained(folder):
+          return int(os.path.basename(folder))
+        theirs = clones.origin(path).data
+        data_file = os.path.join(grid.data_root_dir, os.path.dirname(data), '0', 'data')
+        here = _fingerprint(data_file, grid.n_train) if theirs else _UNKNOWN
+        if here not in (theirs, _UNKNOWN):
+          self._data_notes[path] = f'{path} was cloned from other data than {data_file}'
+        return None
     return 0
 
   def _compare_size(self, path: str) -> None:

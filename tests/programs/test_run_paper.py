@@ -15,6 +15,7 @@ import pytest
 from small_world import RANDWALK
 
 from brac import checkpoints, results
+from brac.data import stored, transitions
 from brac.data.replay import Dataset
 from brac.data.transitions import Transitions
 from brac.data_config import project_folder
@@ -27,6 +28,7 @@ train_eval_offline.eval_freq = 200
 train_eval_offline.summary_freq = 100
 """
 PLACE = 'Pendulum-v1/randwalk/n1000'
+DATA = 'data/Pendulum-v1/randwalk/0/data'
 
 
 @pytest.fixture(scope='module')
@@ -146,6 +148,20 @@ def test_a_folder_of_data_configs_need_not_have_the_presets(run, configs, tmp_pa
   (tmp_path / 'dcfg_randwalk.py').write_text(textwrap.dedent(RANDWALK))
   _, (_, training) = planned(run, config_dir=tmp_path, presets='w_vp')
   assert f'--gin_file={project_folder("configs")}/w_vp.gin' in training
+
+
+def test_a_clone_of_other_data_is_said(run, configs, tmp_path):
+  write_data(tmp_path, 1000)
+  clone = tmp_path / 'learn' / PLACE / 'bc' / '0' / '0' / 'agent_behavior'
+  checkpoints.save(str(clone), data=Dataset(Transitions.zeros(1, 3, 1)))
+  rows = stored.load(str(tmp_path / DATA), 3, 1)
+  own, other = transitions.fingerprint(rows), '1000 transitions, crc32 00000001'
+  for theirs in (own, other, None):
+    origin = {'data': theirs, 'mean_log_likelihood': 0.0}
+    clone.with_name('agent_behavior.json').write_text(json.dumps(origin))
+    done = run(presets='primal', dry_run=True)
+    said = f'{clone} was cloned from other data than {tmp_path / DATA}\n'
+    assert done.status == 0 and done.stderr == (said if theirs == other else '')
 
 
 def test_what_is_bound_of_the_environment_is_bound_of_the_collection(run, configs, tmp_path):
