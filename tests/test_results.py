@@ -31,7 +31,7 @@ def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(runs, tmp_pat
   assert done.returncode == 0, done.stderr
   tables = [name for name in sorted(os.listdir(kept)) if not name.endswith('.png')]
   assert filecmp.cmpfiles(kept, tmp_path, tables, shallow=False) == (tables, [], [])
-  tables, found, _ = done.stdout.partition('\n\nmean ± standard deviation over')
+  tables, found, _ = done.stdout.partition('\n\nmean ± standard deviation')
   assert found and f'```\n{tables}\n```' in read_page('results.md'), 'the page has another table'
 
 
