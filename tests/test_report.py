@@ -138,6 +138,9 @@ def test_estimates_are_no_returns(tree):
   assert run.returns['value'] == (1.0, 2.0, 3.0) and not results.without_estimates(run).returns
   done = run_report(tree)
   assert done.returncode == 0 and 'fqe value' not in done.stdout and 'nan' not in done.stdout
+  lines = [line for line in read_csv(tree / 'report' / 'evaluations.csv') if line[3] == 'fqe']
+  assert ['value', '', '3.0', 'finished'] in [line[7:] for line in lines]
+  assert all(line[8:10] == ['', ''] for line in lines if line[7] == 'main')
 
 
 def test_the_report_on_itself_again_is_the_same(tree):
@@ -331,10 +334,11 @@ def test_all_runs_stand_in_one_table_with_their_commands(tmp_path):
   run = run_report(tmp_path)
   table = read_csv(tmp_path / 'report' / 'evaluations.csv')
   assert table[0] == [
-    *('env', 'data', 'transitions', 'agent', 'sub_dir', 'seed', 'step', 'policy', 'return')
+    *('env', 'data', 'transitions', 'agent', 'sub_dir', 'seed', 'step', 'policy', 'return'),
+    *('estimate', 'status'),
   ]
   assert table[1:] == [
-    [ENV, 'eps1', '5', 'kl_vp', *line.split()]
+    [ENV, 'eps1', '5', 'kl_vp', *line.split(), '', 'finished']
     for line in (
       *('0 0 10 main 1.0', '0 0 20 main 2.0', '0 0 10 max_q 3.0', '0 0 20 max_q 4.0'),
       *('0 1 10 main 5.0', 'sweep/ALPHA_30 0 10 main 7.0'),
@@ -719,6 +723,14 @@ def test_scores_are_by_the_table_of_the_task_and_no_average_is_over_two(tree):
   assert (low, high, tasks, n_runs) == ('', '', '2 of 2', '2')
   page = (out / 'report.md').read_text()
   assert '## Normalized scores' in page and '100 (R - min) / (max - min)' in page
+
+  # Other data in its place have others, or none.
+  provenance.write(str(data / ENV / 'pure' / '0' / 'data'), {})
+  anew = run_report(tree, f'--data_root_dir={data}', f'--output_dir={tree.parent / "anew"}')
+  assert 'by Minari' not in anew.stdout
+  shutil.copy(out / 'references.csv', tree.parent / 'anew')
+  anew = run_report(tree, f'--data_root_dir={data}', f'--output_dir={tree.parent / "anew"}')
+  assert 'by Minari' not in anew.stdout
 
   # Without the data its references are known from before.
   shutil.rmtree(data)

@@ -22,13 +22,20 @@ def run_rows(runs: Sequence[Run], root_dir: str, last: int) -> list[list]:
 
 
 def evaluation_rows(runs: Sequence[Run]) -> Iterator[list]:
-  """A line for each evaluation of each policy of each run: the tidy table of all."""
-  yield ['env', 'data', 'transitions', 'agent', 'sub_dir', 'seed', 'step', 'policy', 'return']
+  """A line for each evaluation of each policy of each run: the tidy table of all.
+
+  What is no return, as the value that fqe estimates, has a column of its own.
+  """
+  place = ['env', 'data', 'transitions', 'agent', 'sub_dir', 'seed']
+  yield [*place, 'step', 'policy', 'return', 'estimate', 'status']
   for run in runs:
     what = [run.env_name, run.data_name, run.n_train[1:], run.agent, run.sub_dir, run.seed]
     for policy, returns in run.returns.items():
       for step, value in zip(run.steps, returns):
-        yield [*what, step, policy, '' if math.isnan(value) else value]
+        numbers = ['' if math.isnan(value) else value, '']
+        if policy in run.estimates:
+          numbers.reverse()
+        yield [*what, step, policy, *numbers, run.status]
 
 
 def commands(runs: Sequence[Run]) -> str:

@@ -43,8 +43,9 @@ def load_references(
       notes.append(str(error))
       continue
     reference = find(task[0], facts)
-    if reference and (facts or task not in found):
-      found[task] = reference
+    if facts or task not in found or os.path.exists(path + '.index'):
+      found.pop(task, None)
+      found.update({task: reference} if reference else {})
   return found, notes
 
 
