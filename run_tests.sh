@@ -7,7 +7,5 @@ source ./setup_env.sh
 
 ruff check .
 ruff format --check .
-# Each process of pytest has a TensorFlow, of a GB or so. One more than there are cores, as they wait
-# for the programs that they start.
-cores=$(nproc)
-exec python -m pytest --numprocesses=$((cores < 4 ? cores + 1 : 4)) --dist=loadfile --no-loadscope-reorder "$@"
+# Each process of pytest has a TensorFlow, of a GB or so.
+exec python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder "$@"

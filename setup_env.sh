@@ -69,9 +69,10 @@ source "$venv/bin/activate"
 stamp="$venv/installed$extras-$( (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d ' ' -f 1)"
 if [ ! -f "$stamp" ]; then
   echo "installing into $venv, a few minutes the first time" >&2
-  # The constraints spare pip a long search for versions that go together. Python compiles what it
-  # imports; all that is installed takes a minute, most of it for nothing.
-  if ! pip install --quiet --disable-pip-version-check --no-compile --editable ".$extras" \
+  # The constraints spare pip a long search for versions that go together. Compiling all that is
+  # installed is most of a minute, and is to be: what is compiled at its first import warns of the
+  # syntax in TF-Agents and others, and under PYTHONDONTWRITEBYTECODE each process compiles it anew.
+  if ! pip install --quiet --disable-pip-version-check --editable ".$extras" \
     --constraint constraints.txt --only-binary mujoco; then
     echo "$0: pip could not install what the project needs; above it says what. Of mujoco it has to be" \
       "the release that pyproject.toml names: where that has no wheel for $("$venv/bin/python" --version)" \
