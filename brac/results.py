@@ -221,9 +221,9 @@ def read_tree(root_dir: str) -> tuple[list[Run], list[str]]:
       taken = found[key][1]
       n = min(len(run.steps), len(taken.steps))
       copy = all(run.returns.get(p, ())[:n] == x[:n] for p, x in taken.returns.items())
-      what = f'it says that it is the run in {os.path.relpath(taken.folder, root_dir)}, and is not'
-      what = 'a copy of another' if copy else f'{what}: give --root_dir for one of the two trees'
-      notes.append(f'no run: {os.path.relpath(run.folder, root_dir)}: {what}')
+      where, there = (os.path.relpath(x.folder, root_dir) for x in (run, taken))
+      other = f'it says that it is the run in {there}, and is not: give --root_dir for one of the '
+      notes.append(f'no run: {where}: {"a copy of another" if copy else other + "two trees"}')
   runs = sorted(
     (run for _, run in found.values()),
     key=lambda run: (*run.task, run.agent, run.sub_dir, run.seed),

@@ -225,10 +225,10 @@ def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
   path = os.path.join(folder, folder_name(env_name), preset + '.gin')
   if os.path.exists(path):
     with open(path, encoding='utf-8', errors='replace') as f:
-      found = f.read()
-    if outcome.SIGN not in found.partition('\n')[0]:
+      head = f.readline()
+    if outcome.SIGN not in head:
       raise UserError(f'{path} was not written by a search; choose another --tuned_dir')
-    if f'{_data()};' not in ' '.join(found.replace('\n#', ' ').split()):  # a comment is wrapped
+    if f'{_data()};' not in presets.one_line(path):
       raise UserError(f'{path} is of a search on other data; choose another --tuned_dir')
   while not os.path.exists(folder):
     folder = os.path.dirname(os.path.abspath(folder))

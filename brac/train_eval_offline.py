@@ -172,11 +172,12 @@ def train_eval_offline(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
     data=content.fingerprint, evaluated=evaluator.names, **agent.identity(),
   )  # fmt: skip
-  physics = {k: v for k, v in runs.kept_settings(data_file).items() if k.startswith('physics.')}
-  for name, was in physics.items():
-    now = settings.now().get(name, was)
-    if now != was:
-      logging.warning('%s was collected with %s = %s, here it is %s', data_file, name, was, now)
+  now = settings.now()
+  for name, was in runs.kept_settings(data_file).items():
+    if name.startswith('physics.') and now.get(name, was) != was:
+      logging.warning(
+        '%s was collected with %s = %s, here it is %s', data_file, name, was, now[name]
+      )
   about = about and about._replace(judged_by=agent.judged_by, estimates=agent.ESTIMATES)
   with runs.RunFolder(log_dir, settings, allow_changed_config, total_train_steps, about) as run:
     if run.resume(['agent']):

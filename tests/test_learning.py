@@ -420,6 +420,12 @@ def one_step(tmp_path):
   return World([State(BEHAVIOR, hill), State(BEHAVIOR_BEFORE, following=LAST)], HALF, tmp_path)
 
 
+def settled(an_agent, one_step) -> list:
+  """What it learns there: m and σ in both states, D in the last one, Q in the one before."""
+  d, q = lambda x: one_step.divergence(x, LAST), lambda x: one_step.q(x, BEFORE)
+  return settle(an_agent, 22, one_step.normals, d, q)
+
+
 @pytest.mark.parametrize('size', ALPHAS)
 @pytest.mark.parametrize(
   'name, rates, parameters, tolerance',
@@ -433,13 +439,7 @@ def test_brac_finds_its_closed_form(name, rates, parameters, tolerance, size, on
   alpha, penalized = ALPHAS[size], size != 'middle'
   want = best_regularized(alpha)
   an_agent = one_step.agent(name, rates, alpha=alpha, value_penalty=penalized, **parameters)
-  normals, d, q = settle(
-    an_agent,
-    22,
-    one_step.normals,
-    lambda x: one_step.divergence(x, LAST),
-    lambda x: one_step.q(x, BEFORE),
-  )
+  normals, d, q = settled(an_agent, one_step)
   (m, std), (m_before, std_before) = normals
   np.testing.assert_allclose(m, want.pi.m, atol=0.05)
   np.testing.assert_allclose(std, want.pi.std, rtol=tolerance)
@@ -458,13 +458,7 @@ def test_brac_finds_the_best_policy_under_mmd(one_step):
   before = best_regularized(alpha, 0.0, np.zeros_like, BEHAVIOR_BEFORE, divergence)
   rates, parameters = (3e-3, 1e-3, NEVER), dict(divergence_name='mmd', value_penalty=True)
   an_agent = one_step.agent('brac_primal', rates, alpha=alpha, **parameters)
-  normals, d, q = settle(
-    an_agent,
-    22,
-    one_step.normals,
-    lambda x: one_step.divergence(x, LAST),
-    lambda x: one_step.q(x, BEFORE),
-  )
+  normals, d, q = settled(an_agent, one_step)
   np.testing.assert_allclose(normals[:, 0], [want.pi.m, before.pi.m], atol=0.05)
   np.testing.assert_allclose(normals[:, 1], [want.pi.std, before.pi.std], rtol=0.15)
   np.testing.assert_allclose(d, want.d, rtol=0.07)

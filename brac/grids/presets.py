@@ -25,13 +25,18 @@ class Preset(NamedTuple):
   @property
   def searched(self) -> str:
     """How a search found it, as that wrote into its comment; '' where it does not tell."""
-    with open(self.path, encoding='utf-8', errors='replace') as f:
-      text = ' '.join(f.read().replace('\n#', ' ').split())
+    text = one_line(self.path)
     data, seed, steps = (
       re.search(pattern, text)
       for pattern in (r'Data (\S+), \d+ transitions', r'Seed (\d+)\.', r'trial has (\d+) steps')
     )
     return f' ({data[1]}, seed {seed[1]}, {steps[1]} steps)' if data and seed and steps else ''
+
+
+def one_line(path: str) -> str:
+  """A gin file with its comments, which are wrapped, as one line."""
+  with open(path, encoding='utf-8', errors='replace') as f:
+    return ' '.join(f.read().replace('\n#', ' ').split())
 
 
 def find(config_dir: str, name: str, ending: str) -> str:
