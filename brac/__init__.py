@@ -6,6 +6,9 @@ from brac import patches
 
 __version__ = '0.1.0'
 
+# Whether this process is one of the programs, whose policies nobody hands to TF-Agents.
+is_a_program = False
+
 # A module that is reloaded, as in a notebook, registers its configurables once more.
 gin.enter_interactive_mode()
 patches.install()

@@ -11,6 +11,7 @@ from typing import Callable, NoReturn, Optional
 
 from absl import app, flags, logging
 
+import brac
 from brac import agents, gin_config
 from brac.data_config import folder_name
 from brac.errors import UserError
@@ -65,6 +66,7 @@ def run(main: Callable[..., None], tensorflow: bool = True, takes_preset: bool =
   `main` is given what its gin files and bindings say, a `gin_config.Preset`.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+  brac.is_a_program = True
   app.define_help_flags()
   _print_what_can_be_printed()
   try:

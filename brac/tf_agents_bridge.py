@@ -1,7 +1,8 @@
 """TF-Agents, where it is installed: the one module that knows whether it is.
 
 With it, policies are `TFPolicy`s, which its drivers and its `PolicySaver` take. Without it the same
-names mean the same to the rest of this package, and need TensorFlow alone.
+names mean the same to the rest of this package, and need TensorFlow alone. The programs go without
+it, for its import takes a second.
 """
 
 import os
@@ -15,9 +16,12 @@ from google.protobuf import text_format
 from tensorflow.python.framework.tensor_spec import BoundedTensorSpec as BoundedTensorSpec
 from tensorflow.python.saved_model import nested_structure_coder
 
+import brac
 from brac import files
 
 try:
+  if brac.is_a_program:
+    raise ModuleNotFoundError(name='tf_agents')
   from tf_agents.policies.tf_policy import TFPolicy
   from tf_agents.trajectories.policy_step import PolicyStep
   from tf_agents.trajectories.time_step import TimeStep, time_step_spec

@@ -1,5 +1,8 @@
 """Where TF-Agents is installed, it takes our policies and our tasks as its own."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -37,6 +40,14 @@ def test_the_same_names_are_the_same_classes():
   assert issubclass(ActorPolicy, tf_policy.TFPolicy)
   assert tensor_spec.BoundedTensorSpec is tf_agents_bridge.BoundedTensorSpec
   assert ts.TimeStep is tf_agents_bridge.TimeStep
+
+
+def test_a_program_does_not_wait_for_it(tmp_path):
+  flags = [f'--root_dir={tmp_path}', '--env_name=Pendulum-v1', '--n_eval_episodes=0']
+  flags += ['--total_train_steps=1', '--gin_bindings=train_eval_online.initial_explore_steps=1']
+  run = [sys.executable, '-X', 'importtime', '-m', 'brac.train_online', *flags]
+  told = subprocess.run(run, check=True, capture_output=True, text=True).stderr
+  assert ' brac.tf_agents_bridge' in told and ' tf_agents' not in told
 
 
 @pytest.fixture(scope='module')
