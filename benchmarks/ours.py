@@ -68,6 +68,13 @@ def _data() -> Dataset:
 @functools.lru_cache(maxsize=1)
 def agent(case: str):
   """The agent of a case, compiled and warm."""
+  made = make(case)
+  made.train(20)
+  return made
+
+
+def make(case: str):
+  """The agent of a case."""
   name, own, model_params, batch_size = CASES[case]
   common = dict(
     observation_spec=tf.TensorSpec([N_STATES], tf.float32),
@@ -79,9 +86,7 @@ def agent(case: str):
       clone = os.path.join(folder, 'agent_behavior')
       checkpoints.save(clone, policy=agents.load('bc')(model_params=(PI,), **common).policy)
       own = dict(own, behavior_ckpt_file=clone)
-    made = agents.load(name)(model_params=model_params, batch_size=batch_size, **own, **common)
-  made.train(20)
-  return made
+    return agents.load(name)(model_params=model_params, batch_size=batch_size, **own, **common)
 
 
 def train(case: str, n: int) -> float:
@@ -125,7 +130,7 @@ def profile(case: str, n: int) -> Dict[str, float]:
 
 def products(case: str) -> List[Tuple[int, int, int, bool, bool]]:
   """The matrix products of a training step, read off its graph: m, k, n and what is transposed."""
-  graph = agent(case).loop._plain_loop.get_concrete_function().graph
+  graph = make(case).loop._plain_loop.get_concrete_function().graph
   loop = next(op for op in graph.get_operations() if op.type in ('While', 'StatelessWhile'))
   body = graph._get_function(loop.get_attr('body').name).graph
   # What nothing depends on never runs.

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from agent_tools import files_of
+from launcher import launched
 
 from brac import agents, checkpoints, files, gin_config, rng
 from brac.data.replay import Dataset
@@ -63,6 +64,27 @@ def no_bindings():
   gin.clear_config()
   yield
   gin.clear_config()
+
+
+@pytest.fixture(scope='session')
+def start(tmp_path_factory):
+  """`start(program, *args)` starts a program in a process of its own and returns its `Run`."""
+  with launched(tmp_path_factory.mktemp('runs')) as start:
+    yield start
+
+
+@pytest.fixture(scope='session')
+def finish(start):
+  """`finish([program, *args], ...)` runs programs side by side, to ends that have to be good."""
+
+  def finish(*commands):
+    started = [start(*command) for command in commands]
+    for run in started:
+      assert run.wait() == 0, run.stderr
+      assert run.said == [], run.stderr
+    return started
+
+  return finish
 
 
 @pytest.fixture(scope='session')

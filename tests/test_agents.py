@@ -142,13 +142,18 @@ def test_the_same_seed_gives_the_same_bits_however_the_steps_are_called(name, ma
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_long_call_whose_loop_is_unrolled_gives_the_bits_of_short_ones(name, make_busy):
-  long, short = (make_busy(name, weight_decays=(0.1,), update_freq=3) for _ in range(2))
-  for n in (loop._SHORT, loop._SHORT + 3):
-    for steps in (n - 21, 20):
-      short.train(steps)
-    assert short.train(1) == long.train(n)
-    assert_same_bits(weights(long), weights(short))
-  assert '_unrolled_loop' in vars(long.loop) and '_unrolled_loop' not in vars(short.loop)
+  an_agent = make_busy(name, weight_decays=(0.1,), update_freq=3)
+  n = loop._SHORT + 3
+  begun = weights(an_agent)
+  for steps in (n - 21, 20):
+    an_agent.train(steps)
+  told, short = an_agent.train(1), weights(an_agent)
+  assert '_unrolled_loop' not in vars(an_agent.loop)
+  for key, v in variables(an_agent).items():
+    v.assign(begun[key])
+  assert an_agent.train(n) == told
+  assert '_unrolled_loop' in vars(an_agent.loop)
+  assert_same_bits(weights(an_agent), short)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -343,13 +348,13 @@ def test_every_parameter_of_an_experiment_changes_something(name, change, outcom
   assert differ(outcome(name, busy(name), change), outcome(name, busy(name), {}))
 
 
-def test_every_parameter_of_the_training_loop_changes_something(make_agent):
+def test_the_batch_size_changes_something(make_agent):
   outcomes = []
-  for change in ({}, dict(batch_size=9), dict(update_freq=2), dict(update_rate=0.5)):
+  for change in ({}, dict(batch_size=9)):  # how targets move is tested above
     an_agent = make_agent('sac', **change)
     an_agent.train(2)
     outcomes.append(weights(an_agent))
-  assert all(differ(one, other) for one, other in itertools.combinations(outcomes, 2))
+  assert differ(*outcomes)
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,7 @@ def test_the_old_way_trains_what_the_agents_train(old_way, case):
   trainer = old_way._trainer(case)
   # By number and size, networks and multipliers are those of the agent.
   names = ('q', 'p', 'c', 'b', 'a', 'ae')
-  theirs = {
-    u.name: sorted(v.shape.as_list() for v in u.variables) for u in ours.agent(case).updates
-  }
+  theirs = {u.name: sorted(v.shape.as_list() for v in u.variables) for u in ours.make(case).updates}
   assert set(trainer.adams) == set(theirs) <= set(names)
   trained = {
     name: sorted(s.shape.as_list() for s in adam.variables()[1:])
@@ -75,7 +73,7 @@ def test_the_old_way_trains_what_the_agents_train(old_way, case):
 
 
 def test_both_ways_have_the_same_log_density(old_way):
-  agent, trainer = ours.agent('bc'), old_way._trainer('bc')
+  agent, trainer = ours.make('bc'), old_way._trainer('bc')
   for layer, (kernel, bias) in zip(agent.pi._layers, zip(*[iter(trainer.pi.variables)] * 2)):
     kernel.assign(layer.kernel)
     bias.assign(layer.bias)

@@ -7,16 +7,23 @@ now: to be written there where a change of the bits is meant, and said in the co
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import zlib
+from collections.abc import Callable
 
 import pytest
 import tensorflow as tf
+from launcher import launched
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _RECORDED = os.path.join(_HERE, 'data', 'bits.json')
+# Products round otherwise where a processor has wider vectors.
+_ENVIRONMENT = dict(
+  ONEDNN_MAX_CPU_ISA='AVX2',
+  TF_ENABLE_ONEDNN_OPTS='0',
+  CUDA_VISIBLE_DEVICES='-1',
+  PYTHONPATH=os.path.dirname(_HERE),
+)
 _STEPS = 60  # of the plain loop; tests/test_agents.py holds the unrolled one to its bits
 _BRAC_BINDINGS = ('warm_start=20', 'train_alpha=True', 'train_alpha_entropy=True')
 # Widths that the machine's vector units do not divide evenly; every optional update switched on.
@@ -64,9 +71,10 @@ RUNS = {
 }  # fmt: skip
 
 
-def _run(name: str, folder: str) -> str:
-  """Runs a program as a user does; returns a checksum of all that it saved of numbers."""
+def _run(name: str, start: Callable) -> str:
+  """Runs a program; returns a checksum of all that it saved of numbers."""
   program, *flags = RUNS[name]
+  folder = start.home
   flags += ['--env_name=HalfCheetah-v2', '--seed=3', '--n_eval_episodes=2']
   roots = {'collect_data': 'data', 'train_offline': 'learn', 'train_online': 'online'}
   root = os.path.join(folder, roots[program])
@@ -78,10 +86,8 @@ def _run(name: str, folder: str) -> str:
   if '--agent_name=brac_primal' in flags:
     clone = f'{root}/HalfCheetah-v2/d/n2000/bc/bc/3/agent_behavior'
     flags.append(f"--gin_bindings=brac_primal_agent.Agent.behavior_ckpt_file='{clone}'")
-  # Products round otherwise where a processor has wider vectors.
-  env = {**os.environ, 'ONEDNN_MAX_CPU_ISA': 'AVX2', 'CUDA_VISIBLE_DEVICES': '-1'}
-  env['PYTHONPATH'] = os.path.dirname(_HERE)
-  subprocess.run([sys.executable, '-m', f'brac.{program}', *flags], check=True, env=env, cwd=folder)
+  run = start(program, *flags)
+  assert run.wait() == 0, run.stderr
   checksum = 0
   for place, _, files in sorted(os.walk(root)):
     if program == 'train_offline' and place.split('/')[-2] != name:
@@ -112,15 +118,16 @@ def recorded():
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  return str(tmp_path_factory.mktemp('bits'))
+def start_here(tmp_path_factory):
+  with launched(tmp_path_factory.mktemp('bits'), **_ENVIRONMENT) as start:
+    yield start
 
 
 @pytest.mark.parametrize('name', RUNS)
-def test_the_same_seed_gives_the_bits_that_were_recorded(name, recorded, folder):
-  assert _run(name, folder) == recorded[name]
+def test_the_same_seed_gives_the_bits_that_were_recorded(name, recorded, start_here):
+  assert _run(name, start_here) == recorded[name]
 
 
 if __name__ == '__main__':
-  with tempfile.TemporaryDirectory() as scratch:
-    print(json.dumps({tf.__version__: {name: _run(name, scratch) for name in RUNS}}, indent=2))
+  with tempfile.TemporaryDirectory() as scratch, launched(scratch, **_ENVIRONMENT) as start:
+    print(json.dumps({tf.__version__: {name: _run(name, start) for name in RUNS}}, indent=2))

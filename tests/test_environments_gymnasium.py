@@ -268,7 +268,7 @@ def test_an_online_run_that_goes_on_ends_as_one_that_never_stopped(env_name, tmp
   for name, stops in (('stopped', (6, 12)), ('straight', (12,))):
     for total in stops:
       train_eval_online(
-        log_dir=str(tmp_path / name), agent_name='sac', env_name=env_name, eval_target=1e9,
+        log_dir=str(tmp_path / name), agent_name='bc', env_name=env_name, eval_target=1e9,
         total_train_steps=total, n_eval_episodes=1, seed=0, eval_freq=6, summary_freq=6,
         initial_explore_steps=30, replay_buffer_size=100, **SMALL,
       )  # fmt: skip

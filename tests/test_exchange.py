@@ -823,27 +823,28 @@ def test_a_dataset_of_our_own_is_described_too(own_data, tmp_path):
   assert 'it does not tell whole episodes' in text
 
 
-def test_the_programs_import_describe_and_export(tmp_path):
+def test_the_programs_import_describe_and_export(tmp_path, start):
   np.savez(tmp_path / 'mine.npz', **d4rl_arrays(EPISODES))
   root = f'--root_dir={tmp_path / "root"}'
 
   def run(program, *flags):
-    command = [sys.executable, '-m', f'brac.{program}', *flags]
-    return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    run = start(program, *flags, cwd=tmp_path)
+    run.wait()
+    return run
 
   done = run('import_data', '--source=mine.npz', root, f'--env_name={ENV}')
   folder = tmp_path / 'root' / ENV / 'mine' / '0'
-  assert done.returncode == 0 and f'53 rows are at {folder}/data' in done.stderr
+  assert done.status == 0 and f'53 rows are at {folder}/data' in done.stderr
   told = run('import_data', f'--describe={folder}')
-  assert told.returncode == 0 and 'whole episodes: 8, of 1 to 10 steps' in told.stdout
+  assert told.status == 0 and 'whole episodes: 8, of 1 to 10 steps' in told.stdout
   assert (folder / 'data.png').exists()
   names = [root, f'--env_name={ENV}', '--data_name=mine']
   done = run('export_data', '--target=out/mine.hdf5', *names)
-  assert done.returncode == 0 and (tmp_path / 'out' / 'mine.hdf5').exists()
+  assert done.status == 0 and (tmp_path / 'out' / 'mine.hdf5').exists()
   failed = run('export_data', '--target=mine.hdf5', '--format=d5rl', *names)
-  assert failed.returncode == 1
+  assert failed.status == 1
   near = "there are d4rl, minari, npz; did you mean 'd4rl'?"
   assert failed.stderr == f'export_data: --format d5rl: {near}\n'
   failed = run('import_data', '--source=nosuch.hdf5', root)
-  assert failed.returncode == 1
+  assert failed.status == 1
   assert failed.stderr == 'import_data: --source nosuch.hdf5: no file is there\n'

@@ -96,6 +96,18 @@ def test_before_step_is_called_in_the_loop_that_it_was_given_to(counter):
   assert an_agent.step == 5
 
 
+def test_before_step_is_called_in_each_step_also_where_the_loop_is_unrolled(counter):
+  an_agent, calls = counter(), tf.Variable(tf.zeros([102], tf.int32))
+
+  def before_step(draws):
+    calls.scatter_nd_add([[an_agent.global_step]], [1])
+
+  with_it = Loop(an_agent, before_step)
+  with_it.train(102)
+  assert '_unrolled_loop' in vars(with_it)
+  np.testing.assert_array_equal(calls, np.ones(102))
+
+
 def test_an_update_whose_loss_none_of_its_variables_moves_is_an_error(make_agent, transitions):
   an_agent = make_agent('sac')
   batch = an_agent.data.sample(8, Rng(0))

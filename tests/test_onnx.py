@@ -323,23 +323,22 @@ def test_no_file_or_another_or_no_extra_is_an_error_of_one_line(tmp_path, monkey
 # --- The programs ---------------------------------------------------------------------------------
 
 
-def run(program, *args, cwd):
-  env = {**os.environ, 'PYTHONPATH': os.path.dirname(_TESTS)}
-  command = [sys.executable, '-m', f'brac.{program}', '--env_name=Pendulum-v1', *args]
-  return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+def test_an_exported_policy_collects_data(tmp_path, start):
+  def run(program, *args):
+    run = start(program, '--env_name=Pendulum-v1', *args, cwd=tmp_path)
+    run.wait()
+    return run
 
-
-def test_an_exported_policy_collects_data(tmp_path):
   env = environments.described('Pendulum-v1')
   actor = Actor(3, (8,), Box.of(env.action_spec), Rng(1, INIT))
   agent = tf.Module()
   agent._q_nets = [[Critic(3, 1, (8,), Rng(2, INIT))]]
   checkpoints.save(str(tmp_path / 'agent'), policy=actor, agent=agent)
   export = (f'--checkpoint={tmp_path}/agent', f'--output_dir={tmp_path}/out', '--format=onnx')
-  done = run('export_policy', *export, '--sample', cwd=tmp_path)
-  assert done.returncode == 1 and done.stderr.startswith('export_policy: --sample: ')
-  done = run('export_policy', *export, cwd=tmp_path)
-  assert done.returncode == 0, done.stderr
+  done = run('export_policy', *export, '--sample')
+  assert done.status == 1 and done.stderr.startswith('export_policy: --sample: ')
+  done = run('export_policy', *export)
+  assert done.status == 0, done.stderr
   files = ['max_q.onnx', 'mode.onnx', 'policy.json', 'sample.onnx']
   assert sorted(os.listdir(tmp_path / 'out')) == files
   (tmp_path / 'dcfg_onnx.py').write_text(
@@ -351,9 +350,8 @@ def test_an_exported_policy_collects_data(tmp_path):
     *('collect_data', f'--root_dir={tmp_path}/data', f'--config_dir={tmp_path}'),
     *('--config_file=dcfg_onnx', f'--policy_root_dir={tmp_path}/out', '--n_samples=400'),
     *('--n_eval_episodes=0', '--data_name=d'),
-    cwd=tmp_path,
   )
-  assert done.returncode == 0, done.stderr
+  assert done.status == 0, done.stderr
   reader = checkpoints.Reader(str(tmp_path / 'data/Pendulum-v1/d/0/data'))
   s, a = reader.read('data/_s1'), reader.read('data/_a1')
   assert len(a) == 400 and len(np.unique(a)) > 300 and np.abs(a).max() <= 2

@@ -6,8 +6,6 @@ with what it is; `make.sh` there makes it.
 
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -67,24 +65,23 @@ def test_what_tf_agents_reads_of_an_export_is_the_same(written, tmp_path):
 
 
 @pytest.mark.parametrize('agent', ['bc', 'sac'])
-def test_a_run_goes_on_with_a_warning_that_names_both(agent, written, tmp_path):
+def test_a_run_goes_on_with_a_warning_that_names_both(agent, written, tmp_path, start):
   folder, _ = written
   shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
   units = {'bc': '((8,),)', 'sac': '(((8,),), 2)'}[agent]
-  command = [
-    *(sys.executable, '-m', 'brac.train_offline', '--env_name=Pendulum-v1', '--data_name=d'),
-    *('--n_eval_episodes=1', '--n_train=200', '--total_train_steps=8', f'--agent_name={agent}'),
+  run = start(
+    *('train_offline', '--env_name=Pendulum-v1', '--data_name=d', f'--agent_name={agent}'),
+    *('--n_eval_episodes=1', '--n_train=200', '--total_train_steps=8'),
     *('--root_dir=learn', '--data_root_dir=data'),
     '--gin_bindings=train_eval_offline.batch_size=16',
     f'--gin_bindings=train_eval_offline.model_params={units}',
-  ]
-  home = {**os.environ, 'PYTHONPATH': os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}
-  done = subprocess.run(command, cwd=tmp_path, env=home, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
-  assert 'going on from step 4' in done.stderr
+    cwd=tmp_path,
+  )
+  assert run.wait() == 0, run.stderr
+  assert 'going on from step 4' in run.stderr
   then = os.path.basename(folder)
   if then != tf.__version__:
-    assert f'tensorflow was {then}, is {tf.__version__}' in done.stderr
+    assert f'tensorflow was {then}, is {tf.__version__}' in run.stderr
   table = tmp_path / f'learn/Pendulum-v1/d/n200/{agent}/0/0/results.csv'
   steps = [line.partition(',')[0] for line in table.read_text().splitlines()]
   assert steps == ['step', '4', '8']

@@ -67,12 +67,12 @@ def arguments(world, program, agent_name, env_name, root):
   if program == 'collect_data':
     config = [f'--config_dir={world}', '--config_file=dcfg_mixture', '--data_name=mixture']
     return [*common, *config, '--n_samples=5000', *bind('collect', n_envs=2, **OFTEN)]
-  common += [f'--agent_name={agent_name}', '--total_train_steps=400']
+  common += [f'--agent_name={agent_name}', '--total_train_steps=200']
   if agent_name == 'brac_primal':
     path = str(world / env_name / 'agent_behavior')
     common += bind('brac_primal_agent.Agent', behavior_ckpt_file=path, train_alpha=True)
   if program == 'train_online':
-    replay = dict(initial_explore_steps=250, replay_buffer_size=600, save_freq=150)
+    replay = dict(initial_explore_steps=250, replay_buffer_size=400, save_freq=150)
     return [*common, '--eval_target=-1e9', *bind('train_eval_online', **SMALL, **replay)]
   data = [f'--data_root_dir={world}', '--data_name=mixture', '--n_train=5000']
   return [*common, *data, *bind('train_eval_offline', **SMALL, save_freq=70)]

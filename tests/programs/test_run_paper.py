@@ -25,7 +25,7 @@ train_eval_offline.agent_name = 'sac'
 train_eval_offline.model_params = (((8, 8),), 2)
 train_eval_offline.batch_size = 16
 train_eval_offline.eval_freq = 200
-train_eval_offline.summary_freq = 100
+train_eval_offline.summary_freq = 50
 """
 PLACE = 'Pendulum-v1/randwalk/n1000'
 DATA = 'data/Pendulum-v1/randwalk/0/data'

@@ -19,7 +19,7 @@ train_eval_offline.model_params = (((%UNITS, %UNITS),), 2)
 train_eval_offline.optimizers = (('adam', %LR),)
 train_eval_offline.batch_size = 16
 train_eval_offline.eval_freq = 100
-train_eval_offline.summary_freq = 100
+train_eval_offline.summary_freq = 50
 """
 
 
