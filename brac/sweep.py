@@ -3,8 +3,9 @@
 A grid of values, as configs/grids/kl_vp.json, is searched from coarse to fine. Each trial is a run
 of train_offline in {root_dir}/{ENV}/{DATA_NAME}/n{N_TRAIN}/{PRESET}/sweep/{VALUES}/{SEED}; at a
 rung, a number of steps, the best of them go on, the others are saved and stopped, and may go on
-later. Trials that are there are taken as far as they have come. The same command goes on with a
-search that was stopped; given on several machines with one disk, they share its trials.
+later. Trials that are there are taken as far as they have come, also those of another grid, as of a
+coarser one before. The same command goes on with a search that was stopped; given on several
+machines with one disk, they share its trials.
 
 With --metric=fqe nothing is simulated to compare them: a trial is trained to a rung, and what its
 policy is worth there is estimated by fitted Q evaluation on the same data, in its folder's fqe/.
@@ -158,15 +159,28 @@ def _folder(env_name: str, preset: str) -> str:
   return os.path.join(programs.folder(FLAGS.root_dir), *place)
 
 
-def check_trials(env_name: str, preset: str, tried: Space) -> None:
-  """Raises UserError where a trial that is there was trained with other settings."""
+def is_there(env_name: str, preset: str, point: Point) -> bool:
+  """Whether there is a trial of a point; UserError: it was trained with other settings."""
+  folder = os.path.join(_folder(env_name, preset), point.name, str(FLAGS.seed))
+  if not os.path.exists(os.path.join(folder, results.RESULTS)):
+    return False
   # An estimate does not depend on how many episodes there were in an evaluation.
   more = dict(n_eval_episodes=0) if FLAGS.metric == 'fqe' else {}
-  for point in tried.points():
-    folder = os.path.join(_folder(env_name, preset), point.name, str(FLAGS.seed))
-    if os.path.exists(os.path.join(folder, results.RESULTS)):
-      plan = _plan_of(point, FLAGS.total_train_steps, **more)
-      plan.check(env_name, FLAGS.data_name, preset, FLAGS.seed, folder)
+  plan = _plan_of(point, FLAGS.total_train_steps, **more)
+  plan.check(env_name, FLAGS.data_name, preset, FLAGS.seed, folder)
+  return True
+
+
+def trials_beside(env_name: str, preset: str, tried: Space) -> list[Point]:
+  """The points of trials of other grids that can be compared with this one's; tells the others."""
+  found = []
+  for point in space.points_beside(tried, _folder(env_name, preset)):
+    try:
+      if is_there(env_name, preset, point):
+        found.append(point)
+    except UserError as error:
+      print(f'left out, as no trial of this grid: {error}', file=sys.stderr)
+  return found
 
 
 def open_search(env_name: str, preset: str, tried: Space) -> Search:
@@ -180,6 +194,7 @@ def open_search(env_name: str, preset: str, tried: Space) -> Search:
     metric = Values(FLAGS.last, FLAGS.fqe_steps, evaluate, bound, _possible(env_name, bound))
   name = f'{env_name} {FLAGS.data_name} {preset}'
   job = functools.partial(job_of, env_name, preset)
+  tried = tried._replace(others=tuple(trials_beside(env_name, preset, tried)))
   return Search(name, tried, schedule, _folder(env_name, preset), FLAGS.seed, job, metric)
 
 
@@ -286,7 +301,8 @@ def main() -> None:
   plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
   for env_name, preset in pairs:
     _tuned_path(config_dir, env_name, preset)
-    check_trials(env_name, preset, spaces[preset])
+    for point in spaces[preset].points():
+      is_there(env_name, preset, point)
     data = plan.collection(env_name, FLAGS.data_name)
     needs[env_name, preset] = {data, plan.clone(env_name, FLAGS.data_name, preset, FLAGS.seed)}
   for note in plan.notes():

@@ -121,7 +121,7 @@ def draw(search: Search, path: str) -> None:
       stopped = [(x, y) for x, y, s in zip(xs, ys, there) if s.level == k + 1 < len(steps)]
       if stopped:
         ax.plot(*zip(*stopped), 'o', ms=5, mfc='white', mec=color, zorder=3)
-    if min(search.space.values[x_name]) > 0:
+    if min(search.space.tried(x_name)) > 0:
       ax.set_xscale('log')
       ticks = sorted({s.point.values[x_name] for s in standings if s.level})
       ax.set_xticks(ticks, [f'{x:g}' for x in ticks])
@@ -153,7 +153,7 @@ def tuned_text(search: Search, include: str, about: list[str]) -> str:
   comment += ['', *text(readable(search)).splitlines()]
   comment += [f'failed: {name}' for name in search.faults]
   lines = [f'# {line}'.rstrip() for line in comment] + ['', f"include '{include}'", '']
-  for macro, values in search.space.values.items():
-    tried = ', '.join(f'{x:g}' for x in values)
+  for macro in search.space.values:
+    tried = ', '.join(f'{x:g}' for x in search.space.tried(macro))
     lines.append(f'{macro} = {winner.point.values[macro]!r}  # of {tried}')
   return '\n'.join(lines) + '\n'

@@ -192,12 +192,12 @@ class Search:
   def _wanted(self, standings: list[Standing]) -> list[Point]:
     """The points to be trained: the coarse ones, the best at each rung, then those near them."""
     first = self.best(standings)
-    begun = [s.point for s in standings if s.curve.steps]
+    begun = [s.point for s in standings if s.curve.steps and s.point.at]  # of this grid
     new = [s.point for s in standings if not s.curve.steps]
     if first:
       new.sort(key=lambda point: (not point.is_coarse, point.distance(first.point)))
     new = new[: max(0, self.schedule.max_trials - len(begun))]
-    wanted = [s.point for s in standings if s.curve.steps and not s.level]
+    wanted = [s.point for s in standings if s.point in begun and not s.level]
     wanted += [point for point in new if point.is_coarse]
     for k in reversed(range(len(self._rungs) - 1)):
       there = sorted((s for s in standings if s.level > k), key=lambda s: -s.worth(k))
@@ -248,7 +248,7 @@ class Search:
     backend = library.storages.journal.JournalFileBackend(path, lock_obj=lock)
     judged = f'the last {self.metric.last} of {self.space.policy or "it"}'
     # Whether a value is on a logarithmic scale is not to change within a study.
-    names = [name if min(xs) > 0 else f'{name} (linear)' for name, xs in self.space.values.items()]
+    names = [x if min(self.space.tried(x)) > 0 else f'{x} (linear)' for x in self.space.values]
     tried = f'{", ".join(names)} by {judged}'
     if self.metric.name != 'return':
       tried += f', {self.metric.name}'
@@ -276,8 +276,9 @@ class Search:
     self._study.sampler = samplers.PartialFixedSampler(point.values, samplers.RandomSampler())
     with self._asking:
       asked = self._study.ask()
-      for macro, values in self.space.values.items():
-        asked.suggest_float(macro, min(values), max(values), log=min(values) > 0)
+      for macro in self.space.values:
+        values = self.space.tried(macro)
+        asked.suggest_float(macro, values[0], values[-1], log=values[0] > 0)
     asked.set_user_attr('folder', self.run_folder(point))
     return asked
 

@@ -1,5 +1,6 @@
 """What a search tries: a grid's file, its points, and how far the run of each has come."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -21,14 +22,21 @@ class Space(NamedTuple):
     policy: the evaluated policy that trials are compared by; '': the one that the runs say they are
       judged by, `main` for those that say nothing.
     values: those of each gin macro, in their order.
+    others: points of trials of other grids. They count as far as they have come, and go on where
+      they are among the best.
   """
 
   path: str
   policy: str
   values: dict[str, list[float]]
+  others: tuple['Point', ...] = ()
+
+  def tried(self, macro: str) -> list[float]:
+    """All values of a macro, from the least to the largest."""
+    return sorted({point.values[macro] for point in self.points()})
 
   def points(self) -> list['Point']:
-    """All of them, the coarse ones first.
+    """All of them: the grid's coarse ones first, the others last.
 
     Coarse is every other value of each macro, from the first on: of a half-decade grid the decades.
     """
@@ -40,14 +48,14 @@ class Space(NamedTuple):
       )
       for at in itertools.product(*grids)
     ]
-    return sorted(points, key=lambda point: not point.is_coarse)
+    return [*sorted(points, key=lambda point: not point.is_coarse), *self.others]
 
 
 class Point(NamedTuple):
   """A value of each macro.
 
   Attributes:
-    at: where the values stand in their lists.
+    at: where the values stand in their lists; () of a point that the grid does not have.
     values: by the macros' names.
   """
 
@@ -56,7 +64,7 @@ class Point(NamedTuple):
 
   @property
   def is_coarse(self) -> bool:
-    return not any(k % 2 for k in self.at)
+    return bool(self.at) and not any(k % 2 for k in self.at)
 
   @property
   def name(self) -> str:
@@ -70,6 +78,20 @@ class Point(NamedTuple):
   def distance(self, other: 'Point') -> int:
     """How many steps of the grid another point is away."""
     return sum(abs(a - b) for a, b in zip(self.at, other.at))
+
+
+def points_beside(tried: Space, folder: str) -> list[Point]:
+  """The points of the trials in a folder that a grid does not have, of the same macros."""
+  macros, known = sorted(tried.values), {point.name for point in tried.points()}
+  form = re.compile(','.join(rf'{macro}_([^,]+)' for macro in macros))
+  found = []
+  for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+    match = form.fullmatch(name)
+    with contextlib.suppress(ValueError):  # what is no number is no trial's
+      point = Point((), dict(zip(macros, map(float, match.groups() if match else ()))))
+      if name not in known and point.name == name:
+        found.append(point)
+  return found
 
 
 def read(path: str) -> Space:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 import textwrap
 
 import pytest
@@ -109,6 +111,19 @@ def test_a_preset_and_a_grid_of_ones_own(start, tmp_path):
     assert line.startswith('sweep: ') and said in line
   assert tuned.read_text() == left
   assert {p: results.read_progress(str(p / '0')) for p in place.glob('LR*')} == n_steps
+
+  # A trial of another grid counts, where it was trained with these settings.
+  other = tmp_path / 'other.json'
+  other.write_text(json.dumps({'values': {'LR': [rate]}}))
+  both = start('sweep', *command, f'--grid={other}')
+  assert both.wait() == 0 and ': started' not in both.stdout
+  assert '# of 0.001, 0.1\n' in tuned.read_text()
+  shutil.copytree(winner, place / 'LR_0.5')
+  third = start('sweep', *command, f'--grid={other}')
+  assert third.wait() == 0
+  assert [line for line in third.said if re.match('left out, .*LR_0.5/0 .* was', line)]
+  assert '# of 0.001, 0.1\n' in tuned.read_text()
+  shutil.rmtree(place / 'LR_0.5')
 
   # The same command has nothing to do, and a dry run has nothing to print of what is whole.
   again = start('sweep', *command)
