@@ -307,21 +307,24 @@ def test_the_best_of_all_grids_wins_and_what_is_of_another_is_not_begun(tmp_path
     os.makedirs(tmp_path / 'search' / name / '0')
   begun = tmp_path / 'search' / 'ALPHA_3,POLICY_LR_0.0001' / '0' / 'results.csv'
   begun.write_text('step,main\n10,5000.0\n')
+  new = tmp_path / 'search' / 'ALPHA_0.3,POLICY_LR_0.0001' / '0' / 'results.csv'
+  os.makedirs(new.parent)
+  new.write_text('step,main\n')
   fine = {'ALPHA': [1.0, 30.0], 'POLICY_LR': [1e-4]}
   tried = space.Space('', 'main', fine)
   others = space.points_beside(tried, str(tmp_path / 'search'))
-  assert [point.values['ALPHA'] for point in others] == [0.1, 10.0, 3.0]
+  assert [point.values['ALPHA'] for point in others] == [0.1, 0.3, 10.0, 3.0]
   search = make_search(
     *(tmp_path, trial_script, fine), SCHEDULE._replace(max_trials=2), others=tuple(others)
   )
   run([search], Local(2))
   assert search.best().point.values == {'ALPHA': 10.0, 'POLICY_LR': 1e-4}
   assert levels(search)['ALPHA_1,POLICY_LR_0.0001'] and levels(search)['ALPHA_30,POLICY_LR_0.0001']
-  assert begun.read_text() == 'step,main\n10,5000.0\n'
+  assert begun.read_text() == 'step,main\n10,5000.0\n' and new.read_text() == 'step,main\n'
   table = outcome.rows(search)
   assert [row[0] for row in table][0] == 10.0 and len(table) == 5
   text = outcome.tuned_text(search, 'kl_vp.gin', ['Data eps1.'])
-  assert 'ALPHA = 10.0  # of 0.1, 1, 3, 10, 30\n' in text
+  assert 'ALPHA = 10.0  # of 0.1, 0.3, 1, 3, 10, 30\n' in text
   outcome.draw(search, str(tmp_path / 'all.png'))
 
 

@@ -192,12 +192,13 @@ class Search:
   def _wanted(self, standings: list[Standing]) -> list[Point]:
     """The points to be trained: the coarse ones, the best at each rung, then those near them."""
     first = self.best(standings)
-    begun = [s.point for s in standings if s.curve.steps and s.point.at]  # of this grid
-    new = [s.point for s in standings if not s.curve.steps]
+    own = [s for s in standings if s.point.at]  # of this grid
+    begun = [s.point for s in own if s.curve.steps]
+    new = [s.point for s in own if not s.curve.steps]
     if first:
       new.sort(key=lambda point: (not point.is_coarse, point.distance(first.point)))
     new = new[: max(0, self.schedule.max_trials - len(begun))]
-    wanted = [s.point for s in standings if s.point in begun and not s.level]
+    wanted = [s.point for s in own if s.curve.steps and not s.level]
     wanted += [point for point in new if point.is_coarse]
     for k in reversed(range(len(self._rungs) - 1)):
       there = sorted((s for s in standings if s.level > k), key=lambda s: -s.worth(k))
