@@ -452,6 +452,7 @@ def test_a_search_by_values_trains_to_its_rungs_alone_and_takes_the_best_value(
   assert sorted(levels(search).values())[1:] >= [1, 1, 1, 2, 3]
   assert sorted(levels(search).values())[0] == 1
   assert search.best().point.values == {'ALPHA': 0.1, 'POLICY_LR': 3e-4}
+  assert states(search).count('COMPLETE') == 1
   for point in search._points:
     with open(os.path.join(search.run_folder(point), 'starts'), encoding='utf-8') as f:
       legs = ['0 30', '30 90', '90 270'][: levels(search)[point.name]]

@@ -87,9 +87,11 @@ def points_beside(tried: Space, folder: str) -> list[Point]:
   found = []
   for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
     match = form.fullmatch(name)
+    if not match or name in known:
+      continue
     with contextlib.suppress(ValueError):  # what is no number is no trial's
-      point = Point((), dict(zip(macros, map(float, match.groups() if match else ()))))
-      if name not in known and point.name == name:
+      point = Point((), dict(zip(macros, map(float, match.groups()))))
+      if point.name == name:
         found.append(point)
   return found
 
