@@ -53,6 +53,7 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
   """
   import_all()
   gin.clear_config()
+  operative.bound_by_hand.clear()
   try:
     with _quiet(), _includes() as called_before:
       return _parse(gin_files, gin_bindings, called_before)
@@ -110,9 +111,13 @@ def _parse(
   macros = operative.macros()
   for binding in gin_bindings:
     for line in binding.splitlines():
-      name = line.partition('=')[0].strip()
+      name, is_bound, _ = line.partition('=')
+      name = name.strip()
       if name in macros.keys() - called:
         raise UserError(_idle_binding(name, macros.keys() & called))
+      if is_bound and re.fullmatch(r'[\w./]+\.\w+', name):
+        key = gin.config.ParsedBindingKey.parse(name)
+        operative.bound_by_hand.add((key.config_key, key.arg_name))
   bound = {
     f'{short(selector)}.{name}': copy.deepcopy(value)
     for (scope, selector), bindings in _CONFIG.items()

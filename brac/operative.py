@@ -22,6 +22,22 @@ def experiment(function: Callable) -> Callable:
   return alone
 
 
+# The parameters that `--gin_bindings` bound, as gin's `(scope, selector), name`: gin does not tell
+# them from those of files.
+bound_by_hand: set[tuple[tuple[str, str], str]] = set()
+
+
+def tuned() -> dict[str, object]:
+  """What the user may have tuned: the macros, and what `--gin_bindings` bound past them."""
+  values = macros()
+  for (scope, selector), name in bound_by_hand:
+    bindings = gin.config._CONFIG.get((scope, selector), {})
+    if name in bindings:
+      short = gin.config._REGISTRY.minimal_selector(selector)
+      values['/'.join(filter(None, (scope, f'{short}.{name}')))] = bindings[name]
+  return values
+
+
 def macros() -> dict[str, object]:
   """The values of gin's macros, by their names."""
   config = gin.config._CONFIG

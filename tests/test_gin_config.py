@@ -257,6 +257,23 @@ def test_a_short_name_is_bound():
   assert preset.macros == {'ALPHA': 30.0, 'POLICY_LR': 1e-5} and preset.idle == ()
 
 
+def test_what_may_be_tuned_are_the_macros_and_what_bindings_bind_past_them():
+  agent = 'brac_primal_agent.Agent'
+  lines = f'{agent}.alpha = 3\n{agent}.target_entropy = (\n    -2)\neval/{agent}.alpha = 0.5'
+  whole = f'brac.agents.{agent}.warm_start = %WARM_START'
+  gin_config.parse(['kl_vp.gin'], [lines, 'WARM_START = 7', whole])
+  assert operative.tuned() == {
+    'POLICY_LR': 3e-4,
+    'WARM_START': 7,
+    f'{agent}.warm_start': 7,
+    f'{agent}.alpha': 3,
+    f'{agent}.target_entropy': -2,
+    f'eval/{agent}.alpha': 0.5,
+  }
+  gin_config.parse(['kl_vp.gin'], [])
+  assert operative.tuned() == {'ALPHA': 0.1, 'POLICY_LR': 3e-4}
+
+
 def test_a_macro_whose_place_another_value_takes_is_no_mistake(parse, tmp_path):
   (tmp_path / 'inner.gin').write_text('size = 3\ntrain_eval_offline.batch_size = %size')
   over = 'train_eval_offline.batch_size = 4'

@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams import (
   list_session_groups,
 )
 
-from brac import results, runs
+from brac import gin_config, results, runs
 
 TOTAL = 20
 
@@ -97,6 +97,25 @@ def test_a_search_is_a_table_that_is_sorted_by_the_last_return(tmp_path, run):
   assert told == dict(agent='brac_primal', preset='kl_vp', env='Hopper-v2', data='eps1')
   assert metrics(last)['train/q_loss'] == 4.0 and metrics(last)['validation/q_loss'] == 8.0
   assert [s.status for group in groups for s in group.sessions] == [api_pb2.STATUS_SUCCESS] * 4
+
+
+def test_what_is_bound_past_the_macros_is_a_column(tmp_path):
+  bindings = ['brac_primal_agent.Agent.alpha = 3', 'train_eval_offline.model_params = ((8, 8), 2)']
+  for seed, given in enumerate([bindings + ['POLICY_LR = 1e-5'], []]):
+    gin_config.parse(['kl_vp.gin'], given)
+    about = results.About('Hopper-v2', 'eps1', 1000, 'kl_vp', '0', seed)
+    settings = runs.Settings(agent_name='brac_primal', env_name='Hopper-v2', seed=seed)
+    with runs.RunFolder(str(tmp_path / str(seed)), settings, False, TOTAL, about) as folder:
+      folder.open_record(['main'], 0)
+  own = {'agent', 'preset', 'env', 'data', 'n_train', 'seed'}
+  columns = {
+    group.hparams['seed'].number_value: {
+      name: value.number_value for name, value in group.hparams.items() if name not in own
+    }
+    for group in read(tmp_path)[1]
+  }
+  assert columns[0] == {'brac_primal_agent.Agent.alpha': 3.0, 'POLICY_LR': 1e-5}
+  assert columns[1] == {'ALPHA': 0.1, 'POLICY_LR': 3e-4}
 
 
 def test_what_a_kill_left_open_at_the_end_ends_with_the_next_command(tmp_path, run):

@@ -135,7 +135,7 @@ class RunFolder:
       values.update(preset=about.agent, data=about.data_name, n_train=about.n_train)
     if 'seed' in flags:
       values['seed'] = flags['seed']
-    simple = {k: v for k, v in operative.macros().items() if isinstance(v, (bool, int, float, str))}
+    simple = {k: v for k, v in operative.tuned().items() if isinstance(v, (bool, int, float, str))}
     # TensorBoard makes one row of runs of one name, as there are in two trees.
     return f'{name} {zlib.crc32(os.path.abspath(self.path).encode()):08x}', {**values, **simple}
 
