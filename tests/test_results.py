@@ -35,6 +35,17 @@ def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(runs, tmp_pat
   assert found and f'```\n{tables}\n```' in read_page('results.md'), 'the page has another table'
 
 
+def test_the_tables_of_the_searches_are_those_of_the_evaluations_that_are_kept(tmp_path):
+  pytest.importorskip('optuna', reason='a search needs optuna: pip install "brac[sweep]"')
+  kept = os.path.join(_ROOT, 'results', 'search')
+  program = os.path.join(kept, 'tables.py')
+  done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  tables = sorted(name for name in os.listdir(tmp_path) if name.endswith('.csv'))
+  assert tables == sorted(n for n in os.listdir(kept) if n.endswith('_seed0.csv')) != []
+  assert filecmp.cmpfiles(kept, tmp_path, tables, shallow=False) == (tables, [], [])
+
+
 def test_the_page_has_the_returns_of_the_manifest():
   page = read_page('environments.md')
   for place, entry in shipped.read(os.path.join(_ROOT, 'trained_policies')).items():

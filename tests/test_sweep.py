@@ -574,6 +574,26 @@ def test_a_table_is_ranked_and_what_is_none_is_one_line(tmp_path):
 # --- What it leaves -------------------------------------------------------------------------------
 
 
+def drawn_within(path):
+  """Whether nothing of a figure reaches its left and right edges."""
+  pixels = matplotlib.image.imread(path)
+  return bool((pixels[:, [0, -1]] == 1).all())
+
+
+@pytest.mark.parametrize('n_values', [1, 3])
+def test_the_figure_has_room_for_its_longest_legend(tmp_path, trial_script, n_values):
+  values = {
+    'ALPHA': [10.0],
+    'POLICY_LR': [3e-5, 1e-4, 3e-4][:n_values],
+    'SOME_TARGET_DIVERGENCE': [0.05, 0.15, 0.5][:n_values],
+  }
+  schedule = Schedule(30, 30, 3, 100)
+  search = make_search(tmp_path, trial_script, values, schedule)
+  run([search], Local(2))
+  outcome.draw(search, str(tmp_path / 'figure.png'))
+  assert drawn_within(str(tmp_path / 'figure.png'))
+
+
 def test_the_table_the_figure_and_the_tuned_preset(tmp_path, trial_script):
   values = {'ALPHA': [1.0, 3.0, 10.0], 'POLICY_LR': [1e-5, 1e-4]}
   search = make_search(tmp_path, trial_script, values)
@@ -594,6 +614,8 @@ def test_the_table_the_figure_and_the_tuned_preset(tmp_path, trial_script):
     assert '| 10 | 0.0001 | 270 | 1003 |' in f.read()
   outcome.draw(search, path + '.png')
   assert min(matplotlib.image.imread(path + '.png').shape[:2]) > 300
+
+  assert drawn_within(path + '.png')
 
   # The tuned preset is the preset with these values, and says how they were found.
   tuned = tmp_path / 'tuned' / 'Hopper-v2' / 'kl_vp.gin'

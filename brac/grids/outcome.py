@@ -131,11 +131,17 @@ def draw(search: Search, path: str) -> None:
     ax.set_xlabel(x_name, fontsize=9)
     ax.grid(alpha=0.25)
     ax.tick_params(labelsize=8)
+  low, high = axes[0].get_ylim()
+  if low > 0:
+    axes[0].set_ylim(0, 1.05 * high)  # so that what is nearly equal looks so
   axes[0].set_ylabel(f'{search.metric.name} of {search.judged_by()}', fontsize=9)
-  figure.suptitle(plain(f'{search.name}; open points were stopped there'), fontsize=10)
+  note = '; open points were stopped there' if len(steps) > 1 else ''
+  figure.suptitle(plain(search.name + note), fontsize=10)
   labels = [plain(label) for label in handles]
+  longest = 0.6 + 0.075 * max(map(len, labels), default=0)  # inches, with the line before it
+  n_columns = min(3, max(1, int(size[0] / longest)))
   place = 'outside lower center'
-  figure.legend(handles.values(), labels, loc=place, ncols=3, fontsize=8, frameon=False)
+  figure.legend(handles.values(), labels, loc=place, ncols=n_columns, fontsize=8, frameon=False)
   figure.savefig(path)
 
 
