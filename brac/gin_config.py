@@ -109,15 +109,14 @@ def _parse(
       if references and all(r.configurable.wrapped is gin.config.macro for r in references):
         bindings[name] = copied  # so that what is written down of a run has the macro's value
   macros = operative.macros()
-  for binding in gin_bindings:
-    for line in binding.splitlines():
-      name, is_bound, _ = line.partition('=')
-      name = name.strip()
-      if name in macros.keys() - called:
-        raise UserError(_idle_binding(name, macros.keys() & called))
-      if is_bound and re.fullmatch(r'[\w./]+\.\w+', name):
-        key = gin.config.ParsedBindingKey.parse(name)
-        operative.bound_by_hand.add((key.config_key, key.arg_name))
+  for scope, name, parameter in _names_in(gin_bindings):
+    if not parameter and name in macros.keys() - called:
+      raise UserError(_idle_binding(name, macros.keys() & called))
+    operative.bound_by_hand += [
+      ((scope, selector), parameter)
+      for (within, selector), bindings in _CONFIG.items()
+      if within == scope and f'.{selector}'.endswith(f'.{name}') and parameter in bindings
+    ]
   bound = {
     f'{short(selector)}.{name}': copy.deepcopy(value)
     for (scope, selector), bindings in _CONFIG.items()
@@ -130,6 +129,26 @@ def _parse(
     agent['agent_name'] = bound['train_eval_offline.agent_name']
   idle = tuple(name for name in macros if name not in called and name not in called_before)
   return Preset(**agent, bound=bound, macros=macros, idle=idle)
+
+
+class _NoValues(gin.config_parser.ParserDelegate):
+  """Reads what values refer to, and makes nothing of it."""
+
+  def configurable_reference(self, scoped_configurable_name, evaluate):
+    return None
+
+  def macro(self, macro_name):
+    return None
+
+
+def _names_in(gin_bindings: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+  """What bindings bind: scope, selector and parameter; of a macro its name, and no parameter."""
+  for binding in gin_bindings:
+    for statement in gin.config_parser.ConfigParser(binding, _NoValues()):
+      if isinstance(statement, gin.config_parser.BindingStatement):
+        scope, name, parameter, *_ = statement
+        is_macro = not parameter  # of which gin makes the scope a part of the name
+        yield ('', f'{scope}/{name}'.lstrip('/'), '') if is_macro else (scope, name, parameter)
 
 
 def _called_macros() -> set[str]:

@@ -22,9 +22,9 @@ def experiment(function: Callable) -> Callable:
   return alone
 
 
-# The parameters that `--gin_bindings` bound, as gin's `(scope, selector), name`: gin does not tell
-# them from those of files.
-bound_by_hand: set[tuple[tuple[str, str], str]] = set()
+# The parameters that the `--gin_bindings` of the last `gin_config.parse` bound, as gin's `(scope,
+# selector), name`: gin does not tell them from those of files.
+bound_by_hand: list[tuple[tuple[str, str], str]] = []
 
 
 def tuned() -> dict[str, object]:
@@ -32,7 +32,7 @@ def tuned() -> dict[str, object]:
   values = macros()
   for (scope, selector), name in bound_by_hand:
     bindings = gin.config._CONFIG.get((scope, selector), {})
-    if name in bindings:
+    if name in bindings and name != 'agent_name':  # which has a column of its own
       short = gin.config._REGISTRY.minimal_selector(selector)
       values['/'.join(filter(None, (scope, f'{short}.{name}')))] = bindings[name]
   return values

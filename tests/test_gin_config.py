@@ -235,6 +235,7 @@ def test_a_mistake_in_a_gin_file_names_its_place(text, texts, parse, tmp_path, m
   [
     ('kl_vp', 'ALPA', '; did you mean ALPHA or brac_primal_agent.Agent.alpha?'),
     ('kl_vp', 'policy_lr', '; did you mean POLICY_LR?'),
+    ('kl_vp', 'eval/ALPHA', '; did you mean ALPHA or brac_primal_agent.Agent.alpha?'),
     ('kl_vp', 'alpha', '; did you mean ALPHA or brac_primal_agent.Agent.alpha?'),
     ('kl_vp', 'batch_size', '; did you mean train_eval_offline.batch_size?'),
     ('bc', 'PHI', '%PHI'),
@@ -259,16 +260,28 @@ def test_a_short_name_is_bound():
 
 def test_what_may_be_tuned_are_the_macros_and_what_bindings_bind_past_them():
   agent = 'brac_primal_agent.Agent'
-  lines = f'{agent}.alpha = 3\n{agent}.target_entropy = (\n    -2)\neval/{agent}.alpha = 0.5'
-  whole = f'brac.agents.{agent}.warm_start = %WARM_START'
-  gin_config.parse(['kl_vp.gin'], [lines, 'WARM_START = 7', whole])
+  text = "'''\ntrain_eval_offline.batch_size = 4\nno.such = 5\n'''"
+  bindings = [
+    f'{agent}.alpha = 3  # more\n{agent}.target_entropy = (\n    -2)\neval/{agent}.alpha = 0.5',
+    'WARM_START = 7',
+    f'brac.agents.{agent}.warm_start = %WARM_START',
+    f'train_eval_offline:\n  update_freq \\\n = 2\n  use_seed_for_data = True\nTEXT = {text}',
+    "train_eval_offline.agent_name = 'brac_primal'",
+    'train_eval_offline.out_of_box_actions = %TEXT',
+  ]
+  gin_config.parse(['kl_vp.gin'], bindings)
+  text = '\ntrain_eval_offline.batch_size = 4\nno.such = 5\n'
   assert operative.tuned() == {
     'POLICY_LR': 3e-4,
     'WARM_START': 7,
+    'TEXT': text,
     f'{agent}.warm_start': 7,
     f'{agent}.alpha': 3,
     f'{agent}.target_entropy': -2,
     f'eval/{agent}.alpha': 0.5,
+    'train_eval_offline.update_freq': 2,
+    'train_eval_offline.use_seed_for_data': True,
+    'train_eval_offline.out_of_box_actions': text,
   }
   gin_config.parse(['kl_vp.gin'], [])
   assert operative.tuned() == {'ALPHA': 0.1, 'POLICY_LR': 3e-4}

@@ -14,6 +14,7 @@ import time
 
 import matplotlib.image
 import pytest
+from matplotlib.figure import Figure
 
 from brac import gin_config, results
 from brac.data_config import project_folder
@@ -575,23 +576,28 @@ def test_a_table_is_ranked_and_what_is_none_is_one_line(tmp_path):
 
 
 def drawn_within(path):
-  """Whether nothing of a figure reaches its left and right edges."""
+  """Whether nothing of a figure reaches its edges."""
   pixels = matplotlib.image.imread(path)
-  return bool((pixels[:, [0, -1]] == 1).all())
+  return bool((pixels[:, [0, -1]] == 1).all() and (pixels[[0, -1]] == 1).all())
 
 
-@pytest.mark.parametrize('n_values', [1, 3])
-def test_the_figure_has_room_for_its_longest_legend(tmp_path, trial_script, n_values):
-  values = {
-    'ALPHA': [10.0],
-    'POLICY_LR': [3e-5, 1e-4, 3e-4][:n_values],
-    'SOME_TARGET_DIVERGENCE': [0.05, 0.15, 0.5][:n_values],
-  }
-  schedule = Schedule(30, 30, 3, 100)
-  search = make_search(tmp_path, trial_script, values, schedule)
-  run([search], Local(2))
+@pytest.mark.parametrize('longest', ['TARGET', 'SOME_TARGET_DIVERGENCE', 'A_LONG_' * 12])
+def test_the_figure_has_room_for_its_legend_and_its_axes(tmp_path, monkeypatch, longest):
+  values = {'ALPHA': [1.0, 10.0], 'POLICY_LR': [3e-5, 1e-4, 3e-4, 1e-3, 3e-3]}
+  values[longest] = [0.05, 0.15, 0.5, 1.5, 5.0]
+  search = make_search(tmp_path, None, values, Schedule(30, 30, 3, 100))
+  for n, point in enumerate(search.space.points()):
+    os.makedirs(search.run_folder(point))
+    with open(os.path.join(search.run_folder(point), 'results.csv'), 'w', encoding='utf-8') as f:
+      f.write(f'step,main\n20,{1900 + n}\n30,{1900 + n}\n')
+  drawn, save = [], Figure.savefig
+  monkeypatch.setattr(Figure, 'savefig', lambda self, path: (drawn.append(self), save(self, path)))
   outcome.draw(search, str(tmp_path / 'figure.png'))
   assert drawn_within(str(tmp_path / 'figure.png'))
+  (axes,) = drawn[0].axes
+  assert axes.get_window_extent().height > 2.5 * drawn[0].dpi
+  assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 1949
+  assert 'stopped' not in drawn[0].get_suptitle()
 
 
 def test_the_table_the_figure_and_the_tuned_preset(tmp_path, trial_script):

@@ -102,20 +102,26 @@ def draw(search: Search, path: str) -> None:
   lines: dict[tuple, list[Standing]] = {}
   for standing in standings:
     lines.setdefault(tuple(standing.point.values[o] for o in others), []).append(standing)
-  size = 1.0 + 3.6 * len(steps), 4.0
-  figure = Figure(figsize=size, dpi=120, layout='constrained')
+  labels = [
+    plain(', '.join(f'{o} {value:g}' for o, value in zip(others, values)) or x_name)
+    for values in sorted(lines)
+  ]
+  longest = 0.6 + 0.075 * max(map(len, labels), default=0)  # inches, with the line before it
+  width = max(1.0 + 3.6 * len(steps), longest)
+  n_columns = min(3, int(width / longest))
+  height = 3.8 + 0.19 * math.ceil(len(labels) / n_columns)
+  figure = Figure(figsize=(width, height), dpi=120, layout='constrained')
   axes = figure.subplots(1, len(steps), sharex=True, sharey=True, squeeze=False)[0]
   colors, styles = (BLUE, VERMILION, GREEN, PURPLE, 'black'), ('-', '--', '-.', ':')
   handles = {}
   for k, (step, ax) in enumerate(zip(steps, axes)):
-    for n, (values, line) in enumerate(sorted(lines.items())):
+    for n, (label, (_, line)) in enumerate(zip(labels, sorted(lines.items()))):
       there = sorted((s for s in line if s.level > k), key=lambda s: s.point.values[x_name])
       if not there:
         continue
       color, style = colors[n % len(colors)], styles[n // len(colors) % len(styles)]
       xs = [s.point.values[x_name] for s in there]
       ys = [s.values[k] for s in there]
-      label = ', '.join(f'{o} {value:g}' for o, value in zip(others, values)) or x_name
       (drawn,) = ax.plot(xs, ys, style, color=color, lw=1.2, marker='o', ms=5)
       handles.setdefault(label, drawn)
       stopped = [(x, y) for x, y, s in zip(xs, ys, there) if s.level == k + 1 < len(steps)]
@@ -137,11 +143,14 @@ def draw(search: Search, path: str) -> None:
   axes[0].set_ylabel(f'{search.metric.name} of {search.judged_by()}', fontsize=9)
   note = '; open points were stopped there' if len(steps) > 1 else ''
   figure.suptitle(plain(search.name + note), fontsize=10)
-  labels = [plain(label) for label in handles]
-  longest = 0.6 + 0.075 * max(map(len, labels), default=0)  # inches, with the line before it
-  n_columns = min(3, max(1, int(size[0] / longest)))
-  place = 'outside lower center'
-  figure.legend(handles.values(), labels, loc=place, ncols=n_columns, fontsize=8, frameon=False)
+  figure.legend(
+    handles.values(),
+    handles.keys(),
+    loc='outside lower center',
+    ncols=n_columns,
+    fontsize=8,
+    frameon=False,
+  )
   figure.savefig(path)
 
 

@@ -6,12 +6,11 @@ The trials' own folders are not kept, so each trial gets one for a moment, with 
 """
 
 import csv
-import glob
-import itertools
 import os
 import shutil
 import sys
 import tempfile
+from collections import defaultdict
 
 from brac.data_config import project_folder
 from brac.grids import outcome, space
@@ -24,26 +23,30 @@ _STEPS = 30_000  # of a whole trial; what some have beyond is in evaluations.csv
 
 
 def main(made: str = _HERE) -> None:
+  searches = defaultdict(list)
   with open(os.path.join(_HERE, 'evaluations.csv'), encoding='utf-8', newline='') as f:
-    rows = [row for row in csv.DictReader(f) if int(row['step']) <= _STEPS]
-  for (env, preset), of_search in itertools.groupby(rows, lambda r: (r['env'], r['preset'])):
+    for row in csv.DictReader(f):
+      if int(row['step']) <= _STEPS:
+        searches[row['env'], row['data'], row['preset'], row['seed']].append(row)
+  for (*names, preset, seed), rows in searches.items():
     with tempfile.TemporaryDirectory() as folder:
-      search = _search(f'{env} eps1 {preset}', preset, list(of_search), folder)
+      search = _search(' '.join([*names, preset]), preset, rows, folder)
       path = outcome.write_tables(search)
+      place = os.path.join(made, '_'.join([*names, preset, f'seed{seed}']))
+      shutil.copy(path + '.csv', place + '.csv')
       if search.best():
-        outcome.draw(search, path + '.png')
-      for file in glob.glob(path + '.[cp]*'):  # .csv and .png
-        ending = os.path.splitext(file)[1]
-        shutil.copy(file, os.path.join(made, f'{env}_eps1_{preset}_seed0{ending}'))
+        outcome.draw(search, place + '.png')
 
 
 def _search(name: str, preset: str, rows: list[dict[str, str]], folder: str) -> Search:
   """The search as it would be found in a folder, which gets the evaluations of its trials."""
-  macros = [macro for macro in _MACROS if rows[0][macro]]
-  points = []
-  for values, trial in itertools.groupby(rows, lambda r: tuple(float(r[m]) for m in macros)):
-    points.append(space.Point((), dict(zip(macros, values))))
-    run = os.path.join(folder, points[-1].name, '0')
+  macros = [macro for macro in _MACROS if any(row[macro] for row in rows)]
+  trials = defaultdict(list)
+  for row in rows:
+    trials[tuple(float(row[macro]) for macro in macros)].append(row)
+  points = [space.Point((), dict(zip(macros, values))) for values in trials]
+  for point, trial in zip(points, trials.values()):
+    run = os.path.join(folder, point.name, '0')
     os.makedirs(run)
     with open(os.path.join(run, 'results.csv'), 'w', encoding='utf-8') as f:
       f.write('step,main,max_q\n')
@@ -51,9 +54,8 @@ def _search(name: str, preset: str, rows: list[dict[str, str]], folder: str) -> 
   policy = space.read(os.path.join(project_folder('configs'), 'grids', preset + '.json')).policy
   first = {macro: [value] for macro, value in points[0].values.items()}
   tried = space.Space('evaluations.csv', policy, first, tuple(points[1:]))
-  return Search(
-    name, tried, Schedule(_STEPS, _STEPS, 3, len(points)), folder, 0, _no_job, Returns(2)
-  )
+  schedule = Schedule(_STEPS, _STEPS, 3, len(points))
+  return Search(name, tried, schedule, folder, 0, _no_job, Returns(2))
 
 
 def _no_job(point: space.Point, total: int):
