@@ -1,12 +1,16 @@
 """The same seed gives the same bits as it did before the code was rearranged.
 
-`data/bits.json` holds checksums of what short runs of every agent left, by the release of
-TensorFlow, whose own arithmetic may change. `python tests/test_bits.py` prints what a machine gives
-now: to be written there where a change of the bits is meant, and said in the commit.
+`data/bits.json` holds checksums of what short runs of every agent left, by what they depend on
+beside the code: the release of TensorFlow, the processor and the C library. Elsewhere the tests
+skip. `python tests/test_bits.py` prints what a machine gives now: to be added there on a machine
+that it lacks (from a commit that passes on another), and to be written there where a change of the
+bits is meant, and said in the commit.
 """
 
+import glob
 import json
 import os
+import platform
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -108,13 +112,29 @@ def _run(name: str, start: Callable) -> str:
   return f'{checksum:08x}'
 
 
+def _machine() -> str:
+  """What the same code rounds alike on: matrix products are blocked by the sizes of the caches."""
+  if not os.path.exists('/proc/cpuinfo'):
+    return f'TensorFlow {tf.__version__}, {platform.platform()}'
+  with open('/proc/cpuinfo', encoding='utf-8') as f:
+    first = f.read().split('\n\n')[0]
+  cpu = dict(map(str.strip, line.partition(':')[::2]) for line in first.splitlines())
+  caches = []
+  for path in sorted(glob.glob('/sys/devices/system/cpu/cpu0/cache/index*/size')):
+    with open(path, encoding='utf-8') as f:
+      caches.append(f.read().strip())
+  model = '-'.join(cpu.get(k, '?') for k in ('vendor_id', 'cpu family', 'model', 'stepping'))
+  libc = ' '.join(platform.libc_ver())
+  return f'TensorFlow {tf.__version__}, {model}, caches {" ".join(caches)}, {libc}'
+
+
 @pytest.fixture(scope='module')
 def recorded():
   with open(_RECORDED, encoding='utf-8') as f:
     bits = json.load(f)
-  if tf.__version__ not in bits:
-    pytest.skip(f'no checksums were recorded with TensorFlow {tf.__version__}')
-  return bits[tf.__version__]
+  if _machine() not in bits:
+    pytest.skip(f'no checksums were recorded with {_machine()}')
+  return bits[_machine()]
 
 
 @pytest.fixture(scope='module')
@@ -130,4 +150,4 @@ def test_the_same_seed_gives_the_bits_that_were_recorded(name, recorded, start_h
 
 if __name__ == '__main__':
   with tempfile.TemporaryDirectory() as scratch, launched(scratch, **_ENVIRONMENT) as start:
-    print(json.dumps({tf.__version__: {name: _run(name, start) for name in RUNS}}, indent=2))
+    print(json.dumps({_machine(): {name: _run(name, start) for name in RUNS}}, indent=2))
