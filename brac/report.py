@@ -86,8 +86,9 @@ def main() -> None:
     "data's by step"
   )
   aggregate_legend = (
-    '1 is as good as the data; the bootstrap draws seeds within each task, so that a task of one '
-    'seed adds nothing to an interval, and rows over other tasks are not to be compared'
+    '1 is as good as the data; each task counts the same; the bootstrap draws seeds within each, '
+    'so that a task of one seed adds nothing to an interval, and rows over other tasks are not to '
+    'be compared'
   )
   aggregate_table = [['', 'IQM', '95 % bootstrap interval', 'tasks', 'runs']] + [
     [name, f'{mean:.2f}', ABSENT if low == '' else f'[{low:.2f}, {high:.2f}]', tasks, str(n)]

@@ -541,11 +541,22 @@ def test_the_results_of_a_run_whose_checkpoint_is_gone_are_not_written_over(tmp_
 
 
 def test_the_interquartile_mean_leaves_a_quarter_out_at_either_end():
-  assert statistics.iqm(np.array([8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 1e9])) == (3 + 5 + 6 + 7) / 4
+  def iqm(*scores):
+    return statistics.iqm(np.array(scores), np.ones(np.shape(scores)[-1]))
+
+  assert iqm(8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 1e9) == (3 + 5 + 6 + 7) / 4
   # Where the number of scores is no multiple of four, whole ones go: scipy's trim_mean.
-  assert statistics.iqm(np.array([5.0, -1e9, 1.0, 1e9, 3.0])) == 3.0
-  assert statistics.iqm(np.array([1.0, 2.0, 6.0])) == 3.0
-  assert statistics.iqm(np.array([[1.0], [4.0]])).tolist() == [1.0, 4.0]
+  assert iqm(5.0, -1e9, 1.0, 1e9, 3.0) == 3.0
+  assert iqm(1.0, 2.0, 6.0) == 3.0
+  assert iqm([1.0], [4.0]).tolist() == [1.0, 4.0]
+
+
+def test_a_task_of_more_seeds_counts_in_the_interquartile_mean_as_one_of_fewer():
+  tasks = [1.0, 2.0, 4.0, 100.0]
+  assert statistics.iqm_interval([np.array([x]) for x in tasks])[0] == 3.0
+  for often in range(4):  # eight runs, of which five are of one task
+    strata = [np.full(5 if i == often else 1, x) for i, x in enumerate(tasks)]
+    assert statistics.iqm_interval(strata)[0] == pytest.approx(3.0)
 
 
 def test_the_interval_is_that_of_rliable():
@@ -559,7 +570,7 @@ def test_the_interval_is_that_of_rliable():
 def test_the_bootstrap_draws_within_tasks():
   # Between tasks there is much to draw from, within them nothing.
   strata = [np.array([1.0, 1.0]), np.array([5.0, 5.0]), np.array([9.0])]
-  assert statistics.iqm_interval(strata) == pytest.approx((11 / 3,) * 3)
+  assert statistics.iqm_interval(strata) == pytest.approx((5.0,) * 3)
 
 
 def test_a_score_of_one_is_as_good_as_the_data():

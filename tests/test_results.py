@@ -46,7 +46,8 @@ def test_the_table_of_the_comparison_is_that_of_the_runs_that_are_kept(page):
     for run in csv.DictReader(f):
       env, _, _, row, _, seed = run['folder'].split('/')
       assert run['status'] == 'finished'
-      wanted.setdefault((f'{row}, seed {seed}', env), []).append(f'{float(run["mean of last"]):.0f}')
+      mean = f'{float(run["mean of last"]):.0f}'
+      wanted.setdefault((f'{row}, seed {seed}', env), []).append(mean)
   with open(os.path.join(kept, 'behavior.csv'), encoding='utf-8') as f:
     for data in csv.DictReader(f):
       wanted['data, by step', data['env']] = [f'{float(data["mean by step"]):.0f}']

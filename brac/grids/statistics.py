@@ -32,10 +32,19 @@ def band(runs: list[Run], policy: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
   )
 
 
-def iqm(scores: np.ndarray) -> np.ndarray:
-  """The interquartile mean over the last axis: a quarter of the scores goes at either end."""
+def iqm(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+  """The interquartile mean over the last axis: a quarter of the weight goes at either end.
+
+  Args:
+    scores: `[..., n]`.
+    weights: `[n]`, what each counts; they add up to n.
+  """
   n = scores.shape[-1]
-  return np.sort(scores, axis=-1)[..., n // 4 : n - n // 4].mean(axis=-1)
+  order = np.argsort(scores, axis=-1)
+  ends = np.cumsum(weights[order], axis=-1)
+  begins = ends - weights[order]
+  kept = np.clip(np.minimum(ends, n - n // 4) - np.maximum(begins, n // 4), 0, None)
+  return (np.take_along_axis(scores, order, -1) * kept).sum(-1) / kept.sum(-1)
 
 
 def iqm_interval(
@@ -46,16 +55,19 @@ def iqm_interval(
   Agarwal et al., Deep RL at the Edge of the Statistical Precipice, arXiv 2108.13264: seeds are
   drawn with replacement within each task. This is what the library rliable 1.2.0 computes; not used
   here because on Python 3.11 with these pins it fails at its import (arch 7.2 and pandas 3), wants
-  equally many seeds of each task, cannot be seeded, and brings 300 MB of packages.
+  equally many seeds of each task, cannot be seeded, and brings 300 MB of packages. Where a task has
+  more seeds than another, both count the same.
 
   Args:
     strata: the scores of each task's seeds, `[n_seeds]`.
     repetitions: how often seeds are drawn.
   """
+  n_runs = sum(map(len, strata))
+  weights = np.concatenate([np.full(len(s), n_runs / len(strata) / len(s)) for s in strata])
   random = np.random.default_rng(0)
   drawn = [random.choice(scores, (repetitions, len(scores))) for scores in strata]
-  low, high = np.percentile(iqm(np.concatenate(drawn, axis=1)), [2.5, 97.5])
-  return float(iqm(np.concatenate(strata))), float(low), float(high)
+  low, high = np.percentile(iqm(np.concatenate(drawn, axis=1), weights), [2.5, 97.5])
+  return float(iqm(np.concatenate(strata), weights)), float(low), float(high)
 
 
 def score(value: float, data: float) -> float:
