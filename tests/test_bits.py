@@ -113,7 +113,7 @@ def _run(name: str, start: Callable) -> str:
 
 
 def _machine() -> str:
-  """What the same code rounds alike on: matrix products are blocked by the sizes of the caches."""
+  """What the same code was seen to round alike on; which part of it decides is not known."""
   if not os.path.exists('/proc/cpuinfo'):
     return f'TensorFlow {tf.__version__}, {platform.platform()}'
   with open('/proc/cpuinfo', encoding='utf-8') as f:
