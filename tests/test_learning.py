@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from brac import agents, checkpoints
 from brac.data.replay import Dataset
-from brac.data.transitions import Transitions
+from brac.data.transitions import Transitions, take
 from brac.networks import Actor, Box
 from brac.rng import Rng
 from brac.tf_agents_bridge import BoundedTensorSpec
@@ -371,6 +371,56 @@ def test_bcq_goes_as_far_from_its_model_of_the_data_as_it_may(chain, learned):
   np.testing.assert_allclose(q[BEFORE_GROWING], GAMMA * SLOPE * want, atol=0.25)
 
 
+def test_bcq_takes_the_best_of_its_models_samples(tmp_path):
+  std, half, n = 2.0, 20.0, 4
+  b = Normal(0.0, np.log(std / half))  # so narrow in its box that the tanh is about straight
+  world = World([State(b, lambda a: a), State(b, following=LAST)], half, tmp_path)
+  model_params = (((32, 32),), 2, 1e-6)  # Φ: the samples stay as they are
+  an_agent = world.agent('bcq', (3e-3,), n_action_samples=n, model_params=model_params)
+  # Which of its two latents says it takes long to settle: the second starts unread.
+  an_agent.vae._decoder_layers[0].kernel[-1].assign(np.zeros(32, np.float32))
+  q, stds = settle(
+    an_agent,
+    36,
+    lambda x: world.q(x, BEFORE),
+    lambda x: np.sort(np.mean(np.exp(x.vae.encode(*world.at(LAST))[1]), 0)),
+  )
+  # J(VAE), the squares and a quarter of the KL of each of the two latents, is least (probabilistic
+  # PCA) where the decoder is linear, one latent says all but a variance of 1/8, and the other
+  # nothing. Latents are drawn within ±0.5; the largest of n is below z with probability P(z)ⁿ.
+  np.testing.assert_allclose(stds, [np.sqrt(1 / 8) / std, 1], rtol=0.1)
+  below = np.array([statistics.NormalDist().cdf(z) for z in np.linspace(-0.5, 0.5, 1001)])
+  largest = np.sqrt(std**2 - 1 / 8) * (0.5 - np.mean(below**n))
+  np.testing.assert_allclose(q, GAMMA * largest, rtol=0.15)
+
+
+@pytest.mark.parametrize('λ', [1.0, 0.75, 0.0])
+def test_where_the_critics_disagree_v_is_of_their_ensemble(λ, tmp_path):
+  world = World([State(WIDE, following=1), State(WIDE)], 1.0, tmp_path)
+  an_agent = world.agent(
+    'brac_primal',
+    (3e-3,),
+    alpha=10.0,
+    value_penalty=False,
+    ensemble_q_lambda=λ,
+    discount=0.5,
+    update_rate=1.0,
+    data=Dataset(take(world.rows, np.arange(N_ROWS))),  # of state 1 only that it follows
+  )
+  for nets in (an_agent.q_nets, an_agent.target_q_nets):
+    for q_net, weight in zip(nets, (0.4, -0.4)):
+      q_net._layers[0].kernel[1].assign(np.full(32, weight, np.float32))
+  q, (one, other) = settle(
+    an_agent,
+    12,
+    lambda x: world.q(x, 0),
+    lambda x: [np.mean(target_q(*world.at(1))) for target_q in x.target_q_nets],
+  )
+  assert abs(one - other) > 0.08
+  want = 0.5 * (λ * min(one, other) + (1 - λ) * max(one, other))
+  np.testing.assert_allclose(q, want, atol=0.01)
+
+
 # BRAC's closed form: `π(a) ∝ b(a) exp(Q(a) / α)`, or what in the policy's class comes nearest.
 
 LAST, BEFORE = 0, 1
@@ -450,6 +500,18 @@ def test_brac_finds_its_closed_form(name, rates, parameters, tolerance, size, on
   # α D is 0.2 to 0.5 there.
   value = want.reward - penalized * alpha * want.d
   np.testing.assert_allclose(q, GAMMA * value, atol=0.06)
+
+
+@pytest.mark.parametrize(
+  'name, rates', [('brac_primal', (3e-3, 1e-3, NEVER)), ('brac_dual', (3e-3, 1e-3, 3e-3, NEVER))]
+)
+def test_in_the_warm_start_brac_clones_the_data_whatever_q_is(name, rates, one_step):
+  an_agent = one_step.agent(name, rates, alpha=0.3, warm_start=10**6)
+  normals, d, _ = settled(an_agent, one_step)
+  for got, b in zip(normals, (BEHAVIOR, BEHAVIOR_BEFORE)):
+    np.testing.assert_allclose(got[0], b.m, atol=0.05)
+    np.testing.assert_allclose(got[1], b.std, rtol=0.15)
+  np.testing.assert_allclose(d, 0, atol=0.03)
 
 
 def test_brac_finds_the_best_policy_under_mmd(one_step):
