@@ -557,6 +557,31 @@ def test_brac_trains_its_multipliers_to_their_targets(one_step):
   np.testing.assert_allclose(q, GAMMA * value, atol=0.1)
 
 
+@pytest.mark.parametrize(
+  'targets, want',
+  [
+    # D is below its target and the entropy above its own, whatever the multipliers are.
+    (dict(target_divergence=1e3, target_entropy=-1e3), [0, 0]),
+    (dict(target_divergence=-1e3, target_entropy=-1e3), [0.3, 0]),
+  ],
+)
+def test_multipliers_whose_targets_are_out_of_reach_stop_at_their_bounds(targets, want, one_step):
+  an_agent = one_step.agent(
+    'brac_primal',
+    (3e-3, 1e-3, 1e-2),
+    alpha=0.1,
+    alpha_max=0.3,
+    train_alpha=True,
+    alpha_entropy=0.1,
+    train_alpha_entropy=True,
+    **targets,
+  )
+  an_agent.train(3 * CHUNK)
+  np.testing.assert_allclose([an_agent.alpha, an_agent.alpha_entropy], want)
+  logged = an_agent.train(CHUNK)
+  np.testing.assert_allclose([logged[x] for x in ('alpha', 'alpha_entropy')], want)
+
+
 # The same of SAC and BC.
 
 
