@@ -379,10 +379,11 @@ def test_bcq_takes_the_best_of_its_models_samples(tmp_path):
   an_agent = world.agent('bcq', (3e-3,), n_action_samples=n, model_params=model_params)
   # Which of its two latents says it takes long to settle: the second starts unread.
   an_agent.vae._decoder_layers[0].kernel[-1].assign(np.zeros(32, np.float32))
-  q, stds = settle(
+  q, chosen, stds = settle(
     an_agent,
     36,
     lambda x: world.q(x, BEFORE),
+    lambda x: np.mean(x.policies()['main'].act(world.at(LAST)[0], Rng(0, step=x.step))),
     lambda x: np.sort(np.mean(np.exp(x.vae.encode(*world.at(LAST))[1]), 0)),
   )
   # J(VAE), the squares and a quarter of the KL of each of the two latents, is least (probabilistic
@@ -391,6 +392,7 @@ def test_bcq_takes_the_best_of_its_models_samples(tmp_path):
   np.testing.assert_allclose(stds, [np.sqrt(1 / 8) / std, 1], rtol=0.1)
   below = np.array([statistics.NormalDist().cdf(z) for z in np.linspace(-0.5, 0.5, 1001)])
   largest = np.sqrt(std**2 - 1 / 8) * (0.5 - np.mean(below**n))
+  np.testing.assert_allclose(chosen, largest, rtol=0.15)
   np.testing.assert_allclose(q, GAMMA * largest, rtol=0.15)
 
 
