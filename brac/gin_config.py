@@ -24,6 +24,18 @@ _CONFIG = gin.config._CONFIG  # gin's own: {(scope, selector): {parameter: value
 _MACRO = 'gin.macro'
 
 
+class IdleBinding(UserError):
+  """A binding of a macro that no value refers to.
+
+  Attributes:
+    name: the macro's.
+  """
+
+  def __init__(self, message: str, name: str):
+    super().__init__(message)
+    self.name = name
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
   """What gin files and bindings say.
@@ -111,7 +123,7 @@ def _parse(
   macros = operative.macros()
   for scope, name, parameter in _names_in(gin_bindings):
     if not parameter and name in macros.keys() - called:
-      raise UserError(_idle_binding(name, macros.keys() & called))
+      raise IdleBinding(_idle_binding(name, macros.keys() & called), name)
     operative.bound_by_hand += [
       ((scope, selector), parameter)
       for (within, selector), bindings in _CONFIG.items()
@@ -149,6 +161,11 @@ def _names_in(gin_bindings: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         scope, name, parameter, *_ = statement
         is_macro = not parameter  # of which gin makes the scope a part of the name
         yield ('', f'{scope}/{name}'.lstrip('/'), '') if is_macro else (scope, name, parameter)
+
+
+def without_macro(gin_bindings: Sequence[str], name: str) -> list[str]:
+  """The bindings but for those that bind a macro alone."""
+  return [x for x in gin_bindings if [('', name, '')] != list(_names_in([x]))]
 
 
 def _called_macros() -> set[str]:

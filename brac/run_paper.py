@@ -50,6 +50,7 @@ def make_plan() -> Plan:
   for preset in FLAGS.presets:
     for env_name in FLAGS.env_names:
       plan.preset(preset, env_name)
+  plan.check_bindings()
   if not all(seed.isdecimal() and int(seed) <= programs.MAX_SEED for seed in FLAGS.seeds):
     raise UserError(
       f'--seeds {",".join(FLAGS.seeds)}: seeds are whole numbers up to {programs.MAX_SEED}'

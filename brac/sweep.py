@@ -244,7 +244,10 @@ def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
     if outcome.SIGN not in head:
       raise UserError(f'{path} was not written by a search; choose another --tuned_dir')
     if f'{_data()};' not in presets.one_line(path):
-      raise UserError(f'{path} is of a search on other data; choose another --tuned_dir')
+      raise UserError(
+        f'{path} is of a search on other data; choose another --config_dir, in whose tuned/ '
+        'run_paper finds what is left, or another --tuned_dir'
+      )
   while not os.path.exists(folder):
     folder = os.path.dirname(os.path.abspath(folder))
   if not os.access(folder, os.W_OK):
@@ -260,7 +263,7 @@ def _data() -> str:
 
 
 def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
-  """Writes what a search has found, and sees the best trial through."""
+  """Writes what a search has found, the tables and the tuned preset."""
   path = outcome.write_tables(done)
   outcome.draw(done, path + '.png')
   print(f'\n{done.name}\n{text(outcome.readable(done))}\nas CSV, Markdown and figure: {path}')
@@ -329,11 +332,13 @@ def main() -> None:
   run_searches(list(searches.values()), backend)
   if runs.stop_requested():
     for done in searches.values():
-      outcome.write_tables(done)
+      with outcome.alone(done):
+        outcome.write_tables(done)
     runs.stop('the trials are saved: the same command goes on from there')
   for pair, done in searches.items():
     try:
-      leave(done, *pair, config_dir)
+      with outcome.alone(done):
+        leave(done, *pair, config_dir)
     except UserError as error:  # another search, of other data, has left its preset there
       failed[done.name] = str(error)
     failed.update({f'{done.name} {name}': fault for name, fault in done.faults.items()})

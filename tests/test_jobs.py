@@ -73,6 +73,14 @@ def test_a_program_that_found_its_folder_in_use_is_started_again(tmp_path):
   assert (tmp_path / 'second').exists()
 
 
+@pytest.mark.parametrize('how', ['kill -KILL $$', 'exit 143'])
+def test_a_program_that_others_kill_is_started_again_but_not_for_ever(tmp_path, capsys, how):
+  assert run_jobs([job(tmp_path, f'[ -e once ] || {{ echo > once; {how}; }}')], Local(1)) == {}
+  assert capsys.readouterr().out.count('it is tried again') == 1
+  failed = run_jobs([job(tmp_path, f'echo x >> always; {how}', 'always')], Local(1))
+  assert list(failed) == ['always'] and (tmp_path / 'always').read_text() == 'x\n' * 3
+
+
 def test_a_log_is_of_one_program_at_a_time_and_a_reason_its_own(tmp_path):
   log = tmp_path / 'logs' / 'job.log'
   with open_log(str(log)) as first:

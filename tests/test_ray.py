@@ -160,6 +160,16 @@ def test_a_search_runs_on_a_cluster_and_waits_for_a_node_that_is_large_enough(tm
   assert (tmp_path / 'configs' / 'tuned' / 'Pendulum-v1' / 'sac.gin').exists()
 
 
+def test_the_log_of_a_program_is_where_the_driver_says(tmp_path, monkeypatch):
+  from brac.grids.ray_jobs import _run_on_node
+
+  monkeypatch.chdir(tmp_path)  # where a worker may be
+  driver = tmp_path / 'driver'
+  driver.mkdir()
+  status, log, said = _run_on_node(['sh', '-c', 'pwd'], 'logs/x.log', 1, str(driver), None)
+  assert (status, said) == (0, str(driver)) and log == str(driver / 'logs' / 'x.log')
+
+
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path):
   (tmp_path / 'configs').mkdir()
   (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)

@@ -435,11 +435,14 @@ def test_what_a_run_was_trained_on_and_with_is_compared(tmp_path):
   run('kl/0/1', other, command='python -m brac.train_offline --gin_file=/a/tuned/E/kl.gin')
   run('kl/0/2')  # of an older version
   run('mmd/0/0', data, '# with mujoco 2.3.0')
-  run('mmd/0/1', data, '# --n_eval_episodes: 5')
+  tuned = "python -m brac.train_offline '--gin_file=/a b/tuned/E/mmd.gin' --seed=1"
+  run('mmd/0/1', data, '# --n_eval_episodes: 5', command=tuned)
   run('w/0/0', data)
-  run('w/0/1', data, '# at step 10: f.y was 2, is 1')
+  plain = 'python -m brac.train_offline --gin_file=/a/untuned/E/w.gin'
+  run('w/0/1', data, '# at step 10: f.y was 2, is 1', command=plain)
   run('drawn/0/0', data, 'train_eval_offline.use_seed_for_data = True')
-  run('drawn/0/1', other, 'train_eval_offline.use_seed_for_data = True')
+  tuned = 'python -m brac.train_offline --gin_file=tuned/E/drawn.gin'
+  run('drawn/0/1', other, 'train_eval_offline.use_seed_for_data = True', command=tuned)
   notes = run_report(tmp_path).stdout.splitlines()
   task = f'{ENV} eps1 n1'
   assert [note for note in notes if 'different' in note] == [
@@ -450,7 +453,7 @@ def test_what_a_run_was_trained_on_and_with_is_compared(tmp_path):
     "'1 transitions, crc32 2' (kl)",
     f'{task}: algorithms of different --n_eval_episodes: 20 (bc); 5 (mmd)',
   ]
-  assert f'{task}: with presets that are tuned for the environment: kl' in notes
+  assert f'{task}: with presets that are tuned for the environment: drawn, kl, mmd' in notes
 
 
 def test_evaluations_that_failed_at_the_end_are_said_and_make_no_result(tmp_path):

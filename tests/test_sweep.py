@@ -46,6 +46,8 @@ print('from', step, flush=True)
 if alpha == 668 or alpha == 667 and not os.path.exists(folder + '/killed'):
   open(folder + '/killed', 'a').write('+')
   os.kill(os.getpid(), signal.SIGKILL)
+if alpha == 665 and not begin:  # somebody else stops it after its first evaluation
+  total = 10
 peak = 1000 - 100 * abs(math.log10(alpha) - 1) - 50 * abs(math.log10(lr) + 4)
 def wait(seconds):
   end = time.monotonic() + seconds
@@ -64,7 +66,7 @@ with open(folder + '/starts', 'a') as f:
   f.write(f'{begin} {step}\\n')
 if alpha == 666:
   sys.exit('it does not do')
-sys.exit(143 if step < total else 0)
+sys.exit(143 if step < float(sys.argv[2]) else 0)
 """
 VALUES = {'ALPHA': [0.1, 0.3, 1.0, 3.0, 10.0], 'POLICY_LR': [3e-6, 1e-5, 3e-5, 1e-4, 3e-4]}
 SCHEDULE = Schedule(total_train_steps=270, first_rung=30, reduction=3, max_trials=10**6)
@@ -269,6 +271,97 @@ def test_a_trial_whose_program_is_killed_is_tried_again_but_not_for_ever(tmp_pat
     assert f.read() == '+++'
 
 
+def test_a_trial_whose_program_others_stop_goes_on(tmp_path, trial_script):
+  values = {'ALPHA': [665.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  run([search], Local(1))
+  (point,) = search._points
+  assert search.faults == {} and search.best().level == 3
+  with open(os.path.join(search.run_folder(point), 'starts'), encoding='utf-8') as f:
+    assert f.read() == '0 10\n10 270\n'
+
+
+def write_evaluations(search, point, returns):
+  """Leaves a run's evaluations, one every ten steps; '' is one that failed."""
+  os.makedirs(search.run_folder(point), exist_ok=True)
+  with open(os.path.join(search.run_folder(point), 'results.csv'), 'w', encoding='utf-8') as f:
+    f.write('step,main\n' + ''.join(f'{10 * k + 10},{x}\n' for k, x in enumerate(returns)))
+
+
+def test_a_trial_that_failed_here_and_that_another_machine_brought_on_counts(
+  tmp_path, trial_script
+):
+  values = {'ALPHA': [666.0, 1.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values, SCHEDULE._replace(total_train_steps=20))
+  search = make_search(tmp_path, tmp_path / 'no_such.py', values)
+  run([search], Local(1))
+  assert len(search.faults) == 2 and search.best() is None
+  failed, other = search._points
+  write_evaluations(search, failed, 27 * [2000.0])
+  assert search.faults.keys() == {other.name} and search.best().point == failed
+  assert [row[-1] for row in outcome.rows(search)] == ['whole', 'failed']
+  assert 'ALPHA = 666.0' in outcome.tuned_text(search, 'kl_vp.gin', [])
+  # Another that fails where it stands stays failed, an evaluation that failed or not.
+  write_evaluations(search, other, ['', ''])
+  assert search.faults == {}
+  search.note_fault(other, 'again')
+  assert search.faults == {other.name: 'again'}
+
+
+def test_where_the_best_fails_its_last_evaluations_another_wins(tmp_path, trial_script):
+  values = {'ALPHA': [0.1, 1.0, 3.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  for point in search._points:
+    bad = point.values['ALPHA'] == 1
+    write_evaluations(
+      search, point, 9 * [5000.0] + 18 * [''] if bad else 3 * [900 + point.values['ALPHA']]
+    )
+  assert search.best().level == 1 and not search.is_through()
+  run([search], Local(1))
+  assert search.best().level == 3 and search.best().point.values['ALPHA'] == 3.0
+
+
+def test_what_is_begun_counts_among_those_that_are_tried_at_most(tmp_path, trial_script):
+  schedule = SCHEDULE._replace(max_trials=3)
+  search = make_search(tmp_path, trial_script, schedule=schedule)
+  first, second = search.next(), search.next()
+  write_evaluations(search, search.space.points()[8], 3 * [5000.0])  # the best is at the other end
+  assert len([search.next() for _ in range(3)]) == 3 and search.others_run
+  assert len([p for p in search._points if os.path.isdir(search.run_folder(p))]) == 3
+  for trial in (first, second):
+    trial.end(interrupted=True)
+
+
+def test_near_the_best_is_told_by_the_values_of_all_grids(tmp_path, trial_script):
+  best = space.Point((), {'ALPHA': 10.0, 'POLICY_LR': 1e-4})
+  fine = {'ALPHA': [0.03, 1.0, 30.0], 'POLICY_LR': [1e-5, 1e-4]}
+  tried = space.Space('', 'main', fine, (best,))
+  near = sorted(tried.points()[:-1], key=lambda point: tried.distance(point, best))
+  assert [p.values['ALPHA'] for p in near if p.values['POLICY_LR'] == 1e-4] == [1.0, 30.0, 0.03]
+  assert tried.distance(near[0], best) == 1 == tried.distance(near[1], best)
+
+
+def test_a_number_of_units_of_another_grid_stays_a_whole_one(tmp_path):
+  for units in (16, 64, 1000000):
+    os.makedirs(tmp_path / space.Point((), {'UNITS': units, 'X': 0.5}).name)
+  others = space.points_beside(space.Space('', '', {'UNITS': [32], 'X': [0.5]}), str(tmp_path))
+  assert sorted(point.values['UNITS'] for point in others) == [16, 64, 1000000]
+  assert 'UNITS=64' in [point.bindings[0] for point in others]  # and not 64.0
+
+
+def test_machines_that_leave_a_search_at_a_time_do_not_meet(tmp_path, trial_script):
+  search = make_search(tmp_path, trial_script, {'ALPHA': [1.0], 'POLICY_LR': [1e-4]})
+  write_evaluations(search, search._points[0], 27 * [900.0])
+
+  def leave():
+    for _ in range(60):
+      with outcome.alone(search):
+        outcome.write_tables(search)
+
+  children = [forked(leave) for _ in range(3)]
+  assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+
+
 def test_a_trial_whose_evaluations_fail_is_the_worst_and_is_begun_once(tmp_path, trial_script):
   values = {'ALPHA': [669.0, 0.1, 1.0], 'POLICY_LR': [1e-4]}
   search = make_search(tmp_path, trial_script, values)
@@ -325,7 +418,7 @@ def test_the_best_of_all_grids_wins_and_what_is_of_another_is_not_begun(tmp_path
   table = outcome.rows(search)
   assert [row[0] for row in table][0] == 10.0 and len(table) == 5
   text = outcome.tuned_text(search, 'kl_vp.gin', ['Data eps1.'])
-  assert 'ALPHA = 10.0  # of 0.1, 0.3, 1, 3, 10, 30\n' in text
+  assert 'ALPHA = 10.0  # of 0.1, 1, 3, 10, 30\n' in text
   outcome.draw(search, str(tmp_path / 'all.png'))
 
 

@@ -15,10 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from typing import IO, Callable, Optional, Sequence
 
 from brac.errors import InUse, UserError
 
+MAX_KILLED = 3  # times that a program is killed by others before it counts as failed
+STOPPED = 128 + signal.SIGTERM  # the exit status of a program that has saved and ended at it
 _LEASH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'leash.py')
 _POLL_SECONDS = 0.2
 _RETRY_SECONDS = 5.0  # after which it is looked whether what another process had is free
@@ -67,6 +70,11 @@ class Started(abc.ABC):
   @abc.abstractmethod
   def last_line(self) -> str:
     """What it said last: where it failed, why."""
+
+  def was_killed(self) -> bool:
+    """Whether a signal ended it, as for want of memory, or where a machine is to be given back."""
+    status = self.poll()
+    return status is not None and (status < 0 or status == STOPPED)
 
   def seconds(self) -> float:
     return time.monotonic() - self._since
@@ -264,7 +272,8 @@ def is_in_use(folder: Optional[str]) -> bool:
 def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
   """Runs jobs until all are over or a signal asks to stop.
 
-  What another process is at work on is waited for.
+  What another process is at work on is waited for; what is killed is tried `MAX_KILLED` times in
+  all.
 
   Returns:
     The names of those that failed, and why.
@@ -274,6 +283,7 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
   waiting, running, failed = list(jobs), [], {}
   over: set[str] = set()
   retry_at: dict[str, float] = {}
+  n_killed: Counter[str] = Counter()
   try:
     while (waiting or running) and not runs.stop_requested():
       for started in [x for x in running if x.poll() is not None]:
@@ -283,6 +293,11 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
           if name not in retry_at:
             print(f'{name}: {started.last_line()}: waiting for it', flush=True)
           retry_at[name] = time.monotonic() + _RETRY_SECONDS
+          waiting.append(started.job)
+          continue
+        n_killed[name] += started.was_killed()
+        if started.was_killed() and n_killed[name] < MAX_KILLED:
+          print(f'{name}: {started.fault()}: it is tried again', flush=True)
           waiting.append(started.job)
           continue
         over.add(name)

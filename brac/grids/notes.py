@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shlex
 from typing import Sequence
 
 from brac import results
@@ -109,7 +110,12 @@ def _failed(run: Run, policy: str, last: int) -> list[str]:
 
 
 def _is_tuned(run: Run) -> bool:
-  return bool(re.search(r'--gin_file=\S*/tuned/[^/ ]+/[^/ ]+\.gin', run.command))
+  try:
+    words = shlex.split(run.command)
+  except ValueError:  # a quote that is not closed
+    words = run.command.split()
+  files = re.findall(r'--gin_file=(.*)', '\n'.join(words))
+  return any(path.split('/')[-3:-2] == ['tuned'] for path in files)
 
 
 def _compared(settings: dict[str, list[dict[str, str]]]) -> list[str]:

@@ -3,11 +3,13 @@
 import math
 import os
 import textwrap
+from collections.abc import Collection
 
 from brac import files
 from brac.grids.curves import BLUE, GREEN, PURPLE, VERMILION, plain
-from brac.grids.search import Search, Standing
-from brac.grids.space import read_curve
+from brac.grids.jobs import WaitingLock
+from brac.grids.search import Search
+from brac.grids.space import Standing, read_curve
 from brac.grids.tables import markdown, shown, text, write_csv
 
 SIGN = 'as brac.sweep found them'  # by which a file is known to be a search's
@@ -21,7 +23,7 @@ def header(search: Search) -> list[str]:
 
 def rows(search: Search) -> list[list]:
   """A row for each trial, the best of those that have come farthest first."""
-  found = []
+  found, faults = [], search.faults
   for standing in _tried(search):
     values, curve = standing.point.values, standing.curve
     steps = curve.steps[-1] if curve.steps else 0
@@ -30,13 +32,13 @@ def rows(search: Search) -> list[list]:
       curve = read_curve(search.run_folder(standing.point), search.space.policy)
       numbers.append(curve.mean(search.metric.averaged))
     numbers = [x if math.isfinite(x) else '' for x in numbers]
-    found.append([*values.values(), steps, *numbers, _status(search, standing)])
+    found.append([*values.values(), steps, *numbers, _status(standing, faults)])
   return found
 
 
 def _tried(search: Search) -> list[Standing]:
-  standings = [s for s in search.standings() if s.curve.steps or s.point.name in search.faults]
-  last = search.metric.last
+  faults, last = search.faults, search.metric.last
+  standings = [s for s in search.standings() if s.curve.steps or s.point.name in faults]
 
   def order(standing: Standing):
     value = standing.curve.mean(last)
@@ -46,8 +48,8 @@ def _tried(search: Search) -> list[Standing]:
   return sorted(standings, key=order)
 
 
-def _status(search: Search, standing: Standing) -> str:
-  if standing.point.name in search.faults:
+def _status(standing: Standing, faults: Collection[str]) -> str:
+  if standing.point.name in faults:
     return 'failed'
   if standing.level == len(standing.values):
     return 'whole'
@@ -73,6 +75,11 @@ def protocol(search: Search) -> str:
     f'Seed {search.seed}. {search.metric.describe(policy)}'
     f'{at + " a" if rungs else " A"} whole trial has {total} steps.'
   )
+
+
+def alone(search: Search) -> WaitingLock:
+  """While it is entered no other process writes what a search has found."""
+  return WaitingLock(os.path.join(search.folder, 'outcome.lock'))
 
 
 def write_tables(search: Search) -> str:
@@ -162,13 +169,13 @@ def tuned_text(search: Search, include: str, about: list[str]) -> str:
     include: the preset, as gin finds it.
     about: sentences on the environment and the data.
   """
-  winner = search.best()
+  winner, begun = search.best(), [s for s in search.standings() if s.curve.steps]
   comment = [f'{search.name}: {" and ".join(search.space.values)} {SIGN}.', '']
   comment += textwrap.wrap(' '.join([*about, protocol(search)]), 96)
   comment += ['', *text(readable(search)).splitlines()]
   comment += [f'failed: {name}' for name in search.faults]
   lines = [f'# {line}'.rstrip() for line in comment] + ['', f"include '{include}'", '']
   for macro in search.space.values:
-    tried = ', '.join(f'{x:g}' for x in search.space.tried(macro))
+    tried = ', '.join(f'{x:g}' for x in sorted({s.point.values[macro] for s in begun}))
     lines.append(f'{macro} = {winner.point.values[macro]!r}  # of {tried}')
   return '\n'.join(lines) + '\n'

@@ -61,8 +61,12 @@ class Plan:
       config_dir = self._grid.config_dir
       path = presets.find_tuned(config_dir, name, env_name) if self._tuned else None
       path = path or presets.find_preset(config_dir, name)
-      self._presets[name, env_name] = presets.load(path, self._grid.gin_bindings)
+      self._presets[name, env_name] = presets.load_of_many(path, self._grid.gin_bindings)
     return self._presets[name, env_name]
+
+  def check_bindings(self) -> None:
+    """Raises UserError where a binding is of a macro that none of the presets read so far has."""
+    presets.check_bindings(self._presets.values())
 
   def collection(self, env_name: str, data_name: str) -> Optional[str]:
     """Plans for the data; returns the name of the job, None where the data is there."""
@@ -119,8 +123,9 @@ class Plan:
     if sub_dir != '0':
       flags['sub_dir'], what = sub_dir, f'{preset} {sub_dir} {seed}'
     is_done = functools.partial(results.is_finished, folder, grid.total_train_steps)
+    bindings = loaded.gin_bindings
     return self._job(
-      'train_offline', env_name, data_name, what, needs, flags, folder, is_done, grid.gin_bindings
+      'train_offline', env_name, data_name, what, needs, flags, folder, is_done, bindings
     )
 
   def clone(self, env_name: str, data_name: str, preset: str, seed: int) -> Optional[str]:

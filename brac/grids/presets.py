@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from typing import NamedTuple, Optional, Sequence
+from typing import Collection, NamedTuple, Optional, Sequence
 
 from brac import gin_config
 from brac.data_config import folder_name, project_folder
@@ -16,6 +16,8 @@ class Preset(NamedTuple):
   path: str
   agent_name: str
   settings: dict[str, object]  # what they bind
+  gin_bindings: tuple[str, ...]
+  idle: tuple[gin_config.IdleBinding, ...] = ()  # of macros that it does not have: left out
 
   @property
   def is_tuned(self) -> bool:
@@ -91,4 +93,28 @@ def load(path: str, gin_bindings: Sequence[str]) -> Preset:
   preset = gin_config.parse([path], gin_bindings)
   if preset.agent_name is None:
     raise UserError(f'{path} binds no train_eval_offline.agent_name')
-  return Preset(path, preset.agent_name, preset.bound)
+  return Preset(path, preset.agent_name, preset.bound, tuple(gin_bindings))
+
+
+def load_of_many(path: str, gin_bindings: Sequence[str]) -> Preset:
+  """Reads a preset with those of the bindings that are not of macros of other presets alone.
+
+  Raises:
+    UserError: as of `load`.
+  """
+  idle: tuple[gin_config.IdleBinding, ...] = ()
+  while True:
+    try:
+      return load(path, gin_bindings)._replace(idle=idle)
+    except gin_config.IdleBinding as error:
+      left = gin_config.without_macro(gin_bindings, error.name)
+      if len(left) == len(gin_bindings):  # it stands in a binding with others
+        raise
+      idle, gin_bindings = (*idle, error), left
+
+
+def check_bindings(read: Collection[Preset]) -> None:
+  """Raises UserError where a binding is of a macro that none of the presets has."""
+  for error in (error for preset in read for error in preset.idle):
+    if all(error.name in [x.name for x in preset.idle] for preset in read):
+      raise error

@@ -12,10 +12,18 @@ import time
 from typing import Optional
 
 from brac.errors import UserError
-from brac.grids.jobs import Backend, Job, Started, last_line, open_log, start_process, take_cores
+from brac.grids.jobs import (
+  STOPPED,
+  Backend,
+  Job,
+  Started,
+  last_line,
+  open_log,
+  start_process,
+  take_cores,
+)
 
 _POLL_SECONDS = 0.2
-_STOPPED = 128 + signal.SIGTERM
 
 
 class Ray(Backend):
@@ -97,7 +105,7 @@ class _Task(Started):
       try:
         self._status, self.log, self._said = self._ray.get(self._reference)
       except self._ray.exceptions.TaskCancelledError:  # before it began
-        self._status = _STOPPED
+        self._status = STOPPED
       except self._ray.exceptions.RayError as error:
         self._status, self._said = 1, str(error).strip().splitlines()[-1]
     return self._status
@@ -126,9 +134,9 @@ def _run_on_node(
   locks, cores = take_cores(all_cores[:n_cores])
   if len(locks) < n_cores:
     cores = all_cores
-  with open_log(log_path) as log:
+  cwd = folder if os.path.isdir(folder) else None
+  with open_log(os.path.join(cwd or '', log_path)) as log:
     begin = log.tell()
-    cwd = folder if os.path.isdir(folder) else None
     process = start_process(command, cores, log, cwd=cwd, env=environment)
   # Polled, for Ray cancels a task by a KeyboardInterrupt, which does not end a wait.
   while True:

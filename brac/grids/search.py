@@ -22,13 +22,21 @@ from absl import logging
 
 from brac import files, results
 from brac.errors import InUse, UserError
-from brac.grids.jobs import Backend, Job, Started, WaitingLock, is_in_use, stop_all, try_lock
+from brac.grids.jobs import (
+  MAX_KILLED,
+  Backend,
+  Job,
+  Started,
+  WaitingLock,
+  is_in_use,
+  stop_all,
+  try_lock,
+)
 from brac.grids.metrics import Metric
-from brac.grids.space import Curve, Point, Space
+from brac.grids.space import Curve, Point, Space, Standing
 from brac.grids.tables import shown
 
 JOURNAL = 'study.journal'
-_MAX_KILLED = 3  # times that the program of a trial is killed before it counts as failed
 _LOOK = 10  # of so many polls, at one it is looked for what others have left or found out
 
 
@@ -68,29 +76,6 @@ class Schedule(NamedTuple):
     return [*rungs, self.total_train_steps]
 
 
-class Standing(NamedTuple):
-  """How far the run of a point has come.
-
-  Attributes:
-    curve: its evaluations.
-    values: what it was worth at each rung and as a whole trial; NaN where it has not come so far,
-      -inf where its evaluations there failed.
-  """
-
-  point: Point
-  curve: Curve
-  values: list[float]
-
-  @property
-  def level(self) -> int:
-    """How many of the rungs it has come to."""
-    return max((k + 1 for k, value in enumerate(self.values) if not math.isnan(value)), default=0)
-
-  def worth(self, rung: int) -> float:
-    """What it was worth at a rung; least of all where it has not come there."""
-    return -math.inf if math.isnan(self.values[rung]) else self.values[rung]
-
-
 class Search:
   """The trials of a preset on an environment's data.
 
@@ -101,7 +86,6 @@ class Search:
     metric: by what.
     folder: where the study is, and below it the runs, at {point}/{seed}.
     seed: of the runs.
-    faults: why trials of this process failed, by the points' names.
     others_run: whether the last `next` found points that somebody is at work on.
   """
 
@@ -118,7 +102,7 @@ class Search:
     """Opens a study, or makes one; `job_of` says how a point is trained to a number of steps."""
     self.name, self.space, self.schedule, self.metric = name, space, schedule, metric
     self.folder, self.seed, self.job_of = folder, seed, job_of
-    self.faults: dict[str, str] = {}
+    self._faults: dict[str, tuple[str, tuple[int, ...]]] = {}
     self.others_run = False
     self._in_hand: list[Point] = []
     self._n_killed: Counter[str] = Counter()
@@ -135,6 +119,16 @@ class Search:
     told = map(results.read_about, map(self.run_folder, self._points))
     return self.space.policy or next((about.judged_by for about in told if about), 'main')
 
+  @property
+  def faults(self) -> dict[str, str]:
+    """Why trials of this process failed, by the points' names, where nobody has brought them on."""
+    there = {s.point.name: s.curve.steps for s in self.standings()} if self._faults else {}
+    return {name: why for name, (why, steps) in self._faults.items() if there[name] == steps}
+
+  def note_fault(self, point: Point, why: str) -> None:
+    """Keeps why a trial failed where it stands."""
+    self._faults[point.name] = why, self.curve(point).steps
+
   def standings(self) -> list[Standing]:
     """How far all points have come, as their folders tell it now."""
     found = []
@@ -149,12 +143,14 @@ class Search:
     return self.metric.curve(self.run_folder(point), self.space.policy)
 
   def best(self, standings: Optional[list[Standing]] = None) -> Optional[Standing]:
-    """The best of those that have come farthest; None where none has come to the first rung."""
-    standings = [s for s in standings or self.standings() if s.point.name not in self.faults]
-    level = max((s.level for s in standings), default=0)
-    there = [s for s in standings if s.level == level]
-    best = max(there, key=lambda s: s.worth(level - 1)) if level else None
-    return best if best and best.worth(level - 1) > -math.inf else None
+    """The best of those that have come farthest; None where none has come to the first rung.
+
+    One whose evaluations there failed is none of them.
+    """
+    faults = self.faults
+    sound = [s for s in standings or self.standings() if s.level and s.point.name not in faults]
+    sound = [s for s in sound if s.worth(s.level - 1) > -math.inf]
+    return max(sound, key=lambda s: (s.level, s.worth(s.level - 1)), default=None)
 
   def next(self) -> Optional['Trial']:
     """Takes the trial to be run next; None where there is none, or others are at work on it."""
@@ -191,22 +187,22 @@ class Search:
 
   def _wanted(self, standings: list[Standing]) -> list[Point]:
     """The points to be trained: the coarse ones, the best at each rung, then those near them."""
-    first = self.best(standings)
+    first, faults = self.best(standings), self.faults
     own = [s for s in standings if s.point.at]  # of this grid
-    begun = [s.point for s in own if s.curve.steps]
-    new = [s.point for s in own if not s.curve.steps]
+    begun = [s.point for s in own if os.path.isdir(self.run_folder(s.point))]
+    new = [s.point for s in own if s.point not in begun]
     if first:
-      new.sort(key=lambda point: (not point.is_coarse, point.distance(first.point)))
+      new.sort(key=lambda point: (not point.is_coarse, self.space.distance(point, first.point)))
     new = new[: max(0, self.schedule.max_trials - len(begun))]
-    wanted = [s.point for s in own if s.curve.steps and not s.level]
+    wanted = [s.point for s in own if s.point in begun and not s.level]
     wanted += [point for point in new if point.is_coarse]
     for k in reversed(range(len(self._rungs) - 1)):
       there = sorted((s for s in standings if s.level > k), key=lambda s: -s.worth(k))
       n_best = len(there) // self.schedule.reduction
-      sound = [s for s in there if s.point.name not in self.faults]
+      sound = [s for s in there if s.point.name not in faults]
       wanted += [s.point for s in sound[:n_best] if s.level == k + 1]
     wanted += [point for point in new if not point.is_coarse]
-    return [point for point in wanted if point.name not in self.faults]
+    return [point for point in wanted if point.name not in faults]
 
   def _claim(self, point: Point) -> Optional['Trial']:
     """A trial of a point, unless a process is at work on it.
@@ -378,13 +374,13 @@ class Trial:
 
   def _is_tried_again(self) -> bool:
     """Whether its program was killed, as for want of memory, and not time and again."""
-    if self.started.poll() >= 0:
+    if not self.started.was_killed():
       return False
     self.search._n_killed[self.point.name] += 1
-    return self.search._n_killed[self.point.name] < _MAX_KILLED
+    return self.search._n_killed[self.point.name] < MAX_KILLED
 
   def _fail(self, fault: str) -> None:
-    self.search.faults[self.point.name] = fault
+    self.search.note_fault(self.point, fault)
     self.search.tell(self._asked, 'FAIL', fault=fault)
 
   def _report(self) -> bool:

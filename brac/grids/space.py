@@ -35,6 +35,11 @@ class Space(NamedTuple):
     """All values of a macro, from the least to the largest."""
     return sorted({point.values[macro] for point in self.points()})
 
+  def distance(self, one: 'Point', other: 'Point') -> int:
+    """How many of the values that are tried two points are apart, over all macros."""
+    tried = {macro: self.tried(macro) for macro in self.values}
+    return sum(abs(x.index(one.values[m]) - x.index(other.values[m])) for m, x in tried.items())
+
   def points(self) -> list['Point']:
     """All of them: the grid's coarse ones first, the others last.
 
@@ -75,10 +80,6 @@ class Point(NamedTuple):
   def bindings(self) -> list[str]:
     return [f'{macro}={value!r}' for macro, value in sorted(self.values.items())]
 
-  def distance(self, other: 'Point') -> int:
-    """How many steps of the grid another point is away."""
-    return sum(abs(a - b) for a, b in zip(self.at, other.at))
-
 
 def points_beside(tried: Space, folder: str) -> list[Point]:
   """The points of the trials in a folder that a grid does not have, of the same macros."""
@@ -90,7 +91,11 @@ def points_beside(tried: Space, folder: str) -> list[Point]:
     if not match or name in known:
       continue
     with contextlib.suppress(ValueError):  # what is no number is no trial's
-      point = Point((), dict(zip(macros, map(float, match.groups()))))
+      values = dict(zip(macros, map(float, match.groups())))
+      for macro in macros:  # a number of units stays a whole one
+        if all(isinstance(x, int) for x in tried.values[macro]) and values[macro].is_integer():
+          values[macro] = int(values[macro])
+      point = Point((), values)
       if point.name == name:
         found.append(point)
   return found
@@ -150,6 +155,29 @@ class Curve(NamedTuple):
       n = next((k + 1 for k, at in enumerate(self.steps) if at >= step), 0)
     known = [x for x in self.returns[max(0, n - last) : n] if math.isfinite(x)]
     return float(np.mean(known)) if known else -math.inf if n else math.nan
+
+
+class Standing(NamedTuple):
+  """How far the run of a point has come.
+
+  Attributes:
+    curve: its evaluations.
+    values: what it was worth at each rung and as a whole trial; NaN where it has not come so far,
+      -inf where its evaluations there failed.
+  """
+
+  point: Point
+  curve: Curve
+  values: list[float]
+
+  @property
+  def level(self) -> int:
+    """How many of the rungs it has come to."""
+    return max((k + 1 for k, value in enumerate(self.values) if not math.isnan(value)), default=0)
+
+  def worth(self, rung: int) -> float:
+    """What it was worth at a rung; least of all where it has not come there."""
+    return -math.inf if math.isnan(self.values[rung]) else self.values[rung]
 
 
 def read_curve(folder: str, policy: str) -> Curve:

@@ -173,6 +173,22 @@ def test_what_is_bound_of_the_environment_is_bound_of_the_collection(run, config
   assert [f'--gin_bindings={bindings[1]}' in command for command in commands] == [False, True]
 
 
+def test_a_macro_is_bound_in_the_presets_that_have_it(start, configs, tmp_path):
+  mine = tmp_path / 'mine'
+  shutil.copytree(configs, mine)
+  with open(mine / 'primal.gin', 'a', encoding='utf-8') as f:
+    f.write('ALPHA = 1.0\nbrac_primal_agent.Agent.alpha = %ALPHA\n')
+  bindings = ['--gin_bindings=ALPHA=3.0', '--gin_bindings=train_eval_offline.batch_size=8']
+  for presets in ('bc,primal', 'primal'):  # the clone is trained either way
+    flags = flags_of(mine, tmp_path, presets=presets, dry_run=True)
+    done = start('run_paper', *flags, *bindings)
+    done.wait()
+    clone, primal = (x.split() for x in done.stdout.splitlines() if '.train_offline' in x)
+    assert f'--gin_file={mine}/bc.gin' in clone and f'--gin_file={mine}/primal.gin' in primal
+    assert [x for x in clone if 'bindings' in x] == bindings[1:]
+    assert [x for x in primal if 'bindings' in x] == bindings
+
+
 def test_a_folder_of_presets_need_not_have_the_data_configs(run, configs, tmp_path):
   mine = tmp_path / 'mine'
   mine.mkdir()
@@ -232,6 +248,7 @@ def test_a_tuned_preset_takes_the_place_of_the_plain_one(run, configs, tmp_path)
     (dict(presets='latin'), r"gin: .*/latin\.gin: 'utf-8' codec"),
     (dict(presets='no_gin'), r'gin: .*/no_gin\.gin: .*line 2'),
     (dict(presets='sac', gin_bindings='sac_agent.Agent.x=1'), r"has no parameter 'x'"),
+    (dict(presets='sac,dual', gin_bindings='ALFA=1'), r"gin: 'ALFA' names no parameter"),
     (
       dict(presets='sac', env_names='Pendulum-v1,Hoper-v2'),
       r"unknown environment 'Hoper-v2'; the nearest known is 'Hopper-v",

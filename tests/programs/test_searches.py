@@ -103,7 +103,7 @@ def test_a_preset_and_a_grid_of_ones_own(start, tmp_path):
   for flag, said in (
     ('--gin_bindings=train_eval_offline.batch_size=8', 'batch_size was 16, is 8; choose another'),
     ('--n_eval_episodes=2', '--n_eval_episodes was 1, is 2; choose another --root_dir'),
-    ('--n_train=999', f'{tuned} is of a search on other data; choose another --tuned_dir'),
+    ('--n_train=999', f'{tuned} is of a search on other data; choose another --config_dir'),
   ):
     done = start('sweep', *command, flag)
     assert done.wait() == 1 and done.stdout == ''
