@@ -59,7 +59,7 @@ def import_data(
   source = form.read(source_name, options)
   if missing := {'format', 'source', 'checksum'} - source.facts.keys():
     raise TypeError(f'{form.__name__}.read: its facts lack {", ".join(sorted(missing))}')
-  env_name = _choose_env(source, env_name, source_name, allow_other_env)
+  env_name = _choose_env(source, env_name, data_name, source_name, allow_other_env)
   data_name = data_name or source.data_name
   box = _compare_widths(source, env_name, source_name)
   data_dir = os.path.join(root_dir, *map(folder_name, (env_name, data_name)), sub_dir)
@@ -75,9 +75,10 @@ def import_data(
       )
     logging.info('%s is at %s already: there is nothing to do', source_name, path)
     return path
+  # Before there is a folder: a source that does not do leaves none.
+  rows, count = make_rows(source._replace(pieces=_until_stopped(source.pieces)), keep_last)
   with contextlib.ExitStack() as stack:
     stack.callback(runs.Lock(data_dir).release)
-    rows, count = make_rows(source._replace(pieces=_until_stopped(source.pieces)), keep_last)
     for note in source.notes:
       logging.warning('%s', note)
     facts |= _facts_of(count, len(rows.reward))
@@ -105,11 +106,23 @@ def _until_stopped(pieces: Iterator[Steps]) -> Iterator[Steps]:
     yield piece
 
 
-def _choose_env(source: Source, env_name: Optional[str], name: str, allow_other: bool) -> str:
+def _choose_env(
+  source: Source, env_name: Optional[str], data_name: Optional[str], name: str, allow_other: bool
+) -> str:
   if not env_name:
-    if not source.env_name:
+    if source.env_name:
+      return source.env_name
+    from brac.data import d4rl
+
+    guess, _ = d4rl.understand(data_name or '')
+    if not guess:
       raise UserError(f'{name} does not tell its environment: --env_name names it')
-    return source.env_name
+    logging.warning(
+      '%s does not tell its environment: it is taken for %s, as --data_name %s is a name of D4RL; '
+      '--env_name names another',
+      *(name, guess, data_name),
+    )
+    return guess
   there = source.env_name
   same = not there or there in (env_name, env_name.rpartition(':')[2])
   if not same and not allow_other:

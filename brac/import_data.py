@@ -65,7 +65,7 @@ flags.DEFINE_string(
 
 def main() -> None:
   from brac import exchange
-  from brac.data import d4rl, formats
+  from brac.data import formats
   from brac.data.source import Options
 
   if FLAGS.describe:
@@ -75,10 +75,9 @@ def main() -> None:
     raise UserError('--source is not given: a file, or the id of a Minari dataset')
   if FLAGS.clone:
     raise UserError('--clone is for --describe')
-  names = FLAGS.data_name and d4rl.understand(FLAGS.data_name)
   exchange.import_data(
     root_dir=programs.folder(FLAGS.root_dir),
-    env_name=FLAGS.env_name or (names and names[0]),
+    env_name=FLAGS.env_name,
     data_name=FLAGS.data_name,
     sub_dir=programs.sub_dir(FLAGS.sub_dir),
     form=formats.find(FLAGS.format, FLAGS.source),

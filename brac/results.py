@@ -287,10 +287,11 @@ def _read_run(folder: str, place: tuple[str, ...]) -> Run:
   except ValueError as error:
     return run._replace(fault=str(error))
   last = steps[-1] if steps else 0
-  # An evaluation that failed, or was not wanted, has a row without returns.
-  there = [k for k in range(len(steps)) if not all(math.isnan(x[k]) for x in returns.values())]
-  returns = {name: tuple(values[k] for k in there) for name, values in returns.items()}
-  run = run._replace(steps=tuple(steps[k] for k in there), returns=returns)
+  # An evaluation that failed has a row without returns; without any, none was wanted.
+  there = any(math.isfinite(x) for values in returns.values() for x in values)
+  if not there:
+    steps, returns = (), dict.fromkeys(returns, ())
+  run = run._replace(steps=steps, returns=returns)
   if progress is None:
     return run._replace(step=last, told=False, fault='' if there else 'it has no evaluation')
   run = run._replace(step=progress[0], total=progress[1])

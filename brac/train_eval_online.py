@@ -130,6 +130,8 @@ def train_eval_online(
         f'{run.at("agent_partial_target")} is of another run, which a new one would leave there as '
         'its own: remove it and replay_partial_target, or choose another --sub_dir or --root_dir'
       )
+    else:
+      run.check_not_lost('state')
 
     def save(step: int) -> None:
       if step and step % int(save_freq) == 0:
@@ -158,6 +160,8 @@ def train_eval_online(
         while rollout.n_explored < initial_explore_steps and not runs.stop_requested():
           n_left = initial_explore_steps - rollout.n_explored
           rollout.explore(min(_EXPLORE_STEPS, n_left))
+      if not rollout.n_explored and runs.stop_requested():
+        runs.stop('nothing was done yet: the same command begins anew')
       # From now on the folder tells its settings: no other run leaves its files among these.
       save(0)
       if runs.stop_requested():

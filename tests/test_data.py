@@ -93,6 +93,23 @@ def test_the_ring_is_a_list_that_forgets_its_oldest(capacity, operations):
       assert contents(data) == expected(model)
 
 
+def test_a_ring_that_was_written_over_is_read_from_its_oldest_row_on(tmp_path):
+  data = empty(6)
+  for k in range(9):  # of episodes of four steps
+    data.add(**{**row(k), 'end': TERMINAL if k % 4 == 3 else GOES_ON})
+  path = save(str(tmp_path), data.held())
+  rows = stored.load(path, N_STATES, N_ACTIONS)
+  assert rows.reward.tolist() == [row(k)['reward'] for k in range(3, 9)]
+  assert rows.end.tolist() == [TERMINAL, GOES_ON, GOES_ON, GOES_ON, TERMINAL, GOES_ON]
+  # Of the first episode that is there the beginning is gone.
+  returns, steps = stored.episodes(path)
+  assert steps.tolist() == [4] and returns.tolist() == [sum(row(k)['reward'] for k in range(4, 8))]
+  again = empty(6)  # the same ring
+  again.restore(path)
+  assert again._reward.numpy().tolist() == data._reward.numpy().tolist()
+  assert int(again._current_idx) == int(data._current_idx)
+
+
 @_SETTINGS
 @hypothesis.given(
   capacity=st.integers(1, 5), n=st.integers(1, 12), room=st.integers(1, 4), more=st.integers(0, 12)

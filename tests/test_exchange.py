@@ -714,6 +714,22 @@ def test_the_policy_of_a_file_is_kept_beside_the_data(
   assert log_std.max() == 2  # the clip is at work
 
 
+@pytest.mark.parametrize('tells', [True, False])
+def test_the_word_of_the_source_comes_before_a_guess_by_the_datas_name(
+  tells, collected, do_import, tmp_path, caplog
+):
+  arrays = {k: x for k, x in collected[0].items() if not k.startswith(('metadata', 'infos'))}
+  if tells:
+    arrays['env_name'] = 'HalfCheetah-v4'
+  np.savez(tmp_path / 'mine.npz', **arrays)
+  names = dict(env_name=None, data_name='halfcheetah-medium')
+  data = do_import(tmp_path / 'mine.npz', 'npz', **names)
+  there = 'HalfCheetah-v4' if tells else 'HalfCheetah-v2'
+  assert data.endswith(f'/{there}/halfcheetah-medium/0/data')
+  said = 'does not tell its environment: it is taken for HalfCheetah-v2, as --data_name'
+  assert (said in caplog.text) != tells
+
+
 def test_a_clone_is_compared_in_nats_with_the_policy_that_it_is_of(collected, do_import, tmp_path):
   arrays, policy = collected
   data = do_import(write_hdf5(tmp_path / 'halfcheetah_medium-v2.hdf5', arrays), **CHEETAH)

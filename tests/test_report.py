@@ -14,7 +14,7 @@ import tensorflow as tf
 from brac import checkpoints, results
 from brac.data import provenance
 from brac.data.replay import Dataset
-from brac.data.transitions import GOES_ON, TERMINAL, Transitions
+from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, Transitions
 from brac.errors import UserError
 from brac.grids import curves, statistics
 from brac.grids.behavior import Behavior, load_behavior, write_behavior
@@ -318,7 +318,7 @@ def test_an_empty_cell_is_an_evaluation_that_there_is_not(tmp_path):
   (folder / 'results.csv').write_text(text)
   results.write_progress(str(folder), 50, 50)
   rows = table_of(run_report(tmp_path).stdout)
-  assert rows['bear main'] == ['4.0 (1)'] and rows['bear max_q'] == ['4.0 (1)']
+  assert rows['bear main'] == ['5.0 (1)'] and rows['bear max_q'] == ['-']  # of steps 40 and 50
   (folder / 'results.csv').write_text('step,main,max_q\n10,,\n50,,\n')
   (run,) = results.read_runs(str(tmp_path))
   assert (run.status, run.fault) == ('broken', 'it has no evaluation')
@@ -440,9 +440,11 @@ def test_what_a_run_was_trained_on_and_with_is_compared(tmp_path):
   run('w/0/0', data)
   plain = 'python -m brac.train_offline --gin_file=/a/untuned/E/w.gin'
   run('w/0/1', data, '# at step 10: f.y was 2, is 1', command=plain)
-  run('drawn/0/0', data, 'train_eval_offline.use_seed_for_data = True')
+  version = '# at step 10: version was 1, is 2'  # the rows say that they differ
+  run('drawn/0/0', data, version, 'train_eval_offline.use_seed_for_data = True')
   tuned = 'python -m brac.train_offline --gin_file=tuned/E/drawn.gin'
-  run('drawn/0/1', other, 'train_eval_offline.use_seed_for_data = True', command=tuned)
+  seeds = 'train_eval_offline.use_seed_for_data = True'
+  run('drawn/0/1', other, version, seeds, command=tuned)
   notes = run_report(tmp_path).stdout.splitlines()
   task = f'{ENV} eps1 n1'
   assert [note for note in notes if 'different' in note] == [
@@ -454,6 +456,29 @@ def test_what_a_run_was_trained_on_and_with_is_compared(tmp_path):
     f'{task}: algorithms of different --n_eval_episodes: 20 (bc); 5 (mmd)',
   ]
   assert f'{task}: with presets that are tuned for the environment: drawn, kl, mmd' in notes
+  assert f'{task}: w of seed 1 was changed on its way: at step 10: f.y was 2, is 1' in notes
+  assert not [note for note in notes if 'drawn of seed 0 was changed' in note]
+  assert f'{task}: kl of seed 2 does not tell its data' in notes
+
+
+def test_a_return_of_data_whose_episodes_are_cut_off_is_said_to_be_that_of_the_others(tmp_path):
+  write_run(tmp_path / 'learn', f'{ENV}/eps1/n5/bc/0/0', {'main': [1.0]}, 10)
+  ends = [TERMINAL, GOES_ON, TERMINAL, GOES_ON, CUT_OFF]
+  write_data(tmp_path / 'data' / ENV / 'eps1' / '0' / 'data', ends, [1, 2, 3, 100, 100])
+  said = f"{ENV} eps1 n5: the data's return is that of its whole episodes, 60% of its rows; of the"
+  for _ in range(2):  # also when the data is gone
+    lines = run_report(tmp_path / 'learn', f'--data_root_dir={tmp_path}/data').stdout.splitlines()
+    assert [line.startswith(said) for line in lines].count(True) == 1
+    shutil.rmtree(tmp_path / 'data', ignore_errors=True)
+
+
+def test_evaluations_that_are_averaged_at_other_steps_are_said(tmp_path):
+  write_run(tmp_path, f'{ENV}/eps1/n1/plain/0/0', {'main': [1.0, 2.0, 3.0, 4.0]}, 40)
+  folder = write_run(tmp_path, f'{ENV}/eps1/n1/often/0/0', {'main': [1.0, 2.0, 3.0, 4.0]}, 40)
+  text = 'step,main\n' + ''.join(f'{step},{step}\n' for step in range(5, 45, 5))
+  (folder / 'results.csv').write_text(text)
+  said = 'the evaluations that are averaged are of steps 35 to 40 (often); 30 to 40 (plain)'
+  assert f'{ENV} eps1 n1: {said}' in run_report(tmp_path).stdout.splitlines()
 
 
 def test_evaluations_that_failed_at_the_end_are_said_and_make_no_result(tmp_path):
@@ -463,10 +488,11 @@ def test_evaluations_that_failed_at_the_end_are_said_and_make_no_result(tmp_path
   write_run(tmp_path, f'{ENV}/eps1/n1/w/0/0', {'main': [1.0, 2.0], 'max_q': [4.0, '']}, 20)
   run = run_report(tmp_path)
   rows, notes, of = table_of(run.stdout), run.stdout.splitlines(), f'{ENV} eps1 n1: kl of seed'
-  assert rows['kl main'] == ['4.2 ± 0.2 (2)']  # of 4 and 4.5
+  assert rows['kl main'] == ['5.5 ± 1.5 (2)']  # of 4 and 7: no older evaluation takes its place
   assert rows['kl max_q'] == ['-'] and rows['w max_q'] == ['4.0 (1)']
   assert f'{of} 0: max_q: 2 of the last 2 evaluations failed; it has no result' in notes
-  assert f'{of} 1: main: all evaluations after step 30 failed' in notes
+  failed = '1 of the last 2 evaluations failed; the mean is that of the others'
+  assert f'{of} 1: main: {failed}' in notes
   assert (
     f'{ENV} eps1 n1: w of seed 0: max_q: 1 of the last 2 evaluations failed; the mean is that of '
     'the others'
@@ -548,18 +574,19 @@ def test_the_interquartile_mean_leaves_a_quarter_out_at_either_end():
     return statistics.iqm(np.array(scores), np.ones(np.shape(scores)[-1]))
 
   assert iqm(8.0, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 1e9) == (3 + 5 + 6 + 7) / 4
-  # Where the number of scores is no multiple of four, whole ones go: scipy's trim_mean.
+  # Where the number of scores is no multiple of four, parts of some go.
   assert iqm(5.0, -1e9, 1.0, 1e9, 3.0) == 3.0
-  assert iqm(1.0, 2.0, 6.0) == 3.0
+  assert iqm(1.0, 2.0, 6.0) == (0.25 * 1 + 2 + 0.25 * 6) / 1.5
   assert iqm([1.0], [4.0]).tolist() == [1.0, 4.0]
 
 
 def test_a_task_of_more_seeds_counts_in_the_interquartile_mean_as_one_of_fewer():
   tasks = [1.0, 2.0, 4.0, 100.0]
   assert statistics.iqm_interval([np.array([x]) for x in tasks])[0] == 3.0
-  for often in range(4):  # eight runs, of which five are of one task
-    strata = [np.full(5 if i == often else 1, x) for i, x in enumerate(tasks)]
-    assert statistics.iqm_interval(strata)[0] == pytest.approx(3.0)
+  for n in (2, 4, 5):  # 5, 7 and 8 runs: the share that goes does not depend on how many there are
+    for often in range(4):
+      strata = [np.full(n if i == often else 1, x) for i, x in enumerate(tasks)]
+      assert statistics.iqm_interval(strata)[0] == pytest.approx(3.0)
 
 
 def test_the_interval_is_that_of_rliable():
@@ -645,7 +672,8 @@ def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
   assert float(mean) == pytest.approx((401 / 24 + 30 / 5) / 2)
   assert (low, high, tasks, n_runs) == ('', '', '2 of 2', '2')
   mean, low, high, tasks, n_runs = means['kl_vp main']
-  assert float(mean) == pytest.approx(315 / 24) and (tasks, n_runs) == ('1 of 2', '3')
+  assert float(mean) == pytest.approx((0.25 * 115 + 215 + 0.25 * 615) / 1.5 / 24)
+  assert (tasks, n_runs) == ('1 of 2', '3')
   assert 4.79 < float(low) < float(mean) < float(high) < 25.63
 
   # Data of the same name and another size: its return is not that of these runs.

@@ -70,9 +70,10 @@ class Dataset(tf.Module):
       raise UserError(
         f'dataset {path} has {n} transitions, there is room for {int(self._capacity)}'
       )
-    if n < int(self._capacity) and idx < n:
-      # A ring that was full goes on in a larger one: from its oldest row.
-      rows, idx = Transitions(*(np.roll(values, -idx, axis=0) for values in rows)), n
+    if n < int(self._capacity):
+      idx = n  # also a ring that was full goes on in a larger one behind its newest row
+    else:
+      rows = Transitions(*(np.roll(values, idx, axis=0) for values in rows))
     for name, values in rows._asdict().items():
       getattr(self, '_' + name)[:n].assign(values)
     self._current_size.assign(n)

@@ -8,7 +8,7 @@ from brac.errors import UserError
 
 
 def load(path: str, n_states: int, n_actions: int, is_finished: bool = True) -> Transitions:
-  """Reads the dataset at `path`, in the order in which it was stored.
+  """Reads the dataset at `path`, from its oldest row on.
 
   Args:
     path: the dataset.
@@ -31,9 +31,15 @@ def load(path: str, n_states: int, n_actions: int, is_finished: bool = True) -> 
         f'{n_states} states and {n_actions} actions'
       )
   fields = {name: _field(reader, name, [size, *widths.get(name, ())]) for name in _STORED}
-  if 'data/_end' in reader.shapes:
-    return Transitions(**fields, end=_field(reader, 'end', [size]))
-  return Transitions(**fields, end=np.full(size, UNKNOWN, np.int8))
+  has_end = 'data/_end' in reader.shapes
+  end = _field(reader, 'end', [size]) if has_end else np.full(size, UNKNOWN, np.int8)
+  rows, first = Transitions(**fields, end=end), oldest(reader, size)
+  return Transitions(*(np.roll(values, -first, axis=0) for values in rows)) if first else rows
+
+
+def oldest(reader: checkpoints.Reader, size: int) -> int:
+  """The row from which on a ring that was full was written over, its oldest; else 0."""
+  return int(reader.read('data/_current_idx')) % size if 'data/_current_idx' in reader.shapes else 0
 
 
 _STORED = Transitions._fields[:-1]  # published datasets have no `_end`
@@ -136,6 +142,10 @@ def episodes(path: str) -> tuple[np.ndarray, np.ndarray]:
   if 'data/_end' not in reader.shapes:
     return np.zeros(0), np.zeros(0, int)
   size = _size(reader)
-  returns, steps, ends = returns_of(_field(reader, 'end', [size]), _field(reader, 'reward', [size]))
+  first = oldest(reader, size)
+  fields = (np.roll(_field(reader, name, [size]), -first) for name in ('end', 'reward'))
+  returns, steps, ends = returns_of(*fields)
   whole = np.isin(ends, (TERMINAL, TIME_LIMIT))
+  if first:  # of that episode the beginning was written over
+    whole[:1] = False
   return returns[whole], steps[whole]

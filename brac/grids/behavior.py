@@ -2,7 +2,7 @@
 
 import csv
 import os
-from typing import Iterable, NamedTuple
+from typing import Iterable, NamedTuple, Optional
 
 import numpy as np
 
@@ -14,12 +14,19 @@ from brac.results import Task
 
 
 class Behavior(NamedTuple):
-  """The returns of a dataset's whole episodes."""
+  """The returns of a dataset's whole episodes.
+
+  Attributes:
+    by_step: the mean with each episode weighted by its steps: of what batches are drawn from.
+    whole: the share of the rows that they have; None where it is not known. Of the others the
+      returns are not known, and long episodes are cut off more often than short ones.
+  """
 
   mean: float
   std: float
-  by_step: float  # the mean with each episode weighted by its steps: of what batches are drawn from
+  by_step: float
   episodes: int
+  whole: Optional[float] = None
 
 
 def read_behavior(path: str) -> dict[Task, Behavior]:
@@ -29,7 +36,9 @@ def read_behavior(path: str) -> dict[Task, Behavior]:
   with open(path, encoding='utf-8', newline='') as f:
     return {
       (row['env'], row['data'], f'n{int(row["transitions"])}'): Behavior(
-        *(float(row[k]) for k in ('mean', 'std', 'mean by step')), int(row['episodes'])
+        *(float(row[k]) for k in ('mean', 'std', 'mean by step')),
+        int(row['episodes']),
+        float(row['rows in whole episodes']) if row.get('rows in whole episodes') else None,
       )
       for row in csv.DictReader(f)
       if not any(value is None for value in row.values())
@@ -38,6 +47,7 @@ def read_behavior(path: str) -> dict[Task, Behavior]:
 
 def write_behavior(path: str, behavior: dict[Task, Behavior]) -> None:
   header = ['env', 'data', 'transitions', 'mean', 'std', 'mean by step', 'episodes']
+  header.append('rows in whole episodes')
   rows = ([*task[:2], task[2][1:], *values] for task, values in sorted(behavior.items()))
   write_csv(path, [header, *rows])
 
@@ -54,8 +64,10 @@ def measure_behavior(path: str) -> tuple[str, Behavior]:
   if not len(returns):
     raise UserError(f'dataset {path} tells of no whole episode')
   by_step = np.average(returns, weights=steps)
-  behavior = Behavior(float(returns.mean()), float(returns.std()), float(by_step), len(returns))
-  return f'n{stored.size_of(path)}', behavior
+  size = stored.size_of(path)
+  whole = min(1.0, float(steps.sum() / size))  # an import has fewer rows than its source steps
+  numbers = float(returns.mean()), float(returns.std()), float(by_step), len(returns), whole
+  return f'n{size}', Behavior(*numbers)
 
 
 def load_behavior(

@@ -82,7 +82,22 @@ def _notes_on_task(summary: Summary, task: Task, of_one_length: bool) -> list[st
     differ = differing(settings[name])
     if differ:
       notes.append(f'{where}: {name}: runs of different settings: {", ".join(differ)}')
+    for run, known in zip(averaged, settings[name]):
+      changes = re.split(r'# (?:at step|since then)', known.get('changed', ''))[1:]
+      if not all(re.match(r'[ \d]*: version was ', change) for change in changes):
+        told = known['changed'].removeprefix('# ')
+        notes.append(f'{where}: {name} of seed {run.seed} was changed on its way: {told}')
+    untold = [run.seed for run, known in zip(averaged, settings[name]) if '--data' not in known]
+    if 0 < len(untold) < len(averaged):
+      notes.append(f'{where}: {name} of seed {", ".join(untold)} does not tell its data')
   notes += [f'{where}: {note}' for note in _compared(settings)]
+  windows: dict[tuple[int, ...], list[str]] = {}
+  for name in summary.algorithms:
+    for run in summary.averaged(task, name)[:1]:
+      windows.setdefault(run.steps[-summary.last :], []).append(name)
+  if len(windows) > 1 and of_one_length:
+    of = '; '.join(f'{s[0]} to {s[-1]} ({", ".join(x)})' for s, x in windows.items() if s)
+    notes.append(f'{where}: the evaluations that are averaged are of steps {of}')
   tuned = [name for name in settings if any(map(_is_tuned, summary.averaged(task, name)))]
   if tuned:
     notes.append(f'{where}: with presets that are tuned for the environment: {", ".join(tuned)}')
@@ -91,7 +106,12 @@ def _notes_on_task(summary: Summary, task: Task, of_one_length: bool) -> list[st
     notes.append(f'{where}: steps of the runs: {of}')
   if task not in summary.behavior:
     notes.append(f"{where}: the data's return is not known: it is not below --data_root_dir")
-  elif not summary.behavior[task].by_step:
+  elif (whole := summary.behavior[task].whole) is not None and whole < 0.95:
+    notes.append(
+      f"{where}: the data's return is that of its whole episodes, {whole:.0%} of its rows; of the "
+      'others it is not known, and long ones are cut off more often'
+    )
+  if task in summary.behavior and not summary.behavior[task].by_step:
     notes.append(f"{where}: the data's return is 0, no unit for an interquartile mean: left out")
   return notes
 
@@ -100,13 +120,11 @@ def _failed(run: Run, policy: str, last: int) -> list[str]:
   """What evaluations of a policy failed among the last, of which a run's result is the mean."""
   tail = run.returns.get(policy, ())[-last:]
   n_failed = sum(map(math.isnan, tail))
+  if not n_failed:
+    return []
+  left = 'it has no result' if n_failed == len(tail) else 'the mean is that of the others'
   of = f'{run.algorithm} of seed {run.seed}: {policy}'
-  if n_failed:
-    left = 'it has no result' if n_failed == len(tail) else 'the mean is that of the others'
-    return [f'{of}: {n_failed} of the last {len(tail)} evaluations failed; {left}']
-  if tail and run.told and run.steps[-1] < run.step:
-    return [f'{of}: all evaluations after step {run.steps[-1]} failed']
-  return []
+  return [f'{of}: {n_failed} of the last {len(tail)} evaluations failed; {left}']
 
 
 def _is_tuned(run: Run) -> bool:

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -110,12 +112,50 @@ def test_an_online_run_that_was_stopped_while_it_explored_equals_one_that_was_no
       time.sleep(0.01)
     time.sleep(seconds)
     assert run.stop(signal.SIGTERM, lambda: True) == 143
+    if run.said == ['stopped by SIGTERM; nothing was done yet: the same command begins anew']:
+      continue
     assert run.said == ['stopped by SIGTERM; step 0 is saved: the same command goes on from there']
     n_explored, seconds = values(online_dir(roots[0]) / 'state')['rollout/n_explored'], 2 * seconds
   assert n_explored < 20_000
   for command in commands:
     assert start(*command).wait() == 0
   assert_same_run(*map(online_dir, roots))
+
+
+STOPPED_WHILE_IT_COMPILES = """
+import os, signal
+from brac.agents.loop import Loop
+compile = Loop.compile
+def stopped(loop, n):
+  compile(loop, n)
+  os.kill(os.getpid(), signal.SIGTERM)
+Loop.compile = stopped
+from brac import programs, train_online
+programs.run(train_online.main, takes_preset=True)
+"""
+
+
+def test_an_online_run_that_was_stopped_before_its_first_step_begins_anew(start, tmp_path):
+  command = ['train_online', *online_args(tmp_path)]
+  done = subprocess.run(
+    [sys.executable, '-c', STOPPED_WHILE_IT_COMPILES, *command[1:]], capture_output=True, text=True
+  )
+  assert done.returncode == 143
+  said = 'stopped by SIGTERM; nothing was done yet: the same command begins anew'
+  assert done.stderr.splitlines()[-1] == said
+  run_to(start, *command)
+  assert checkpoints.exists(online_dir(tmp_path) / 'agent_final')
+
+
+def test_an_online_run_whose_save_is_gone_does_not_write_over_its_results(start, world, tmp_path):
+  command, folder = ['train_online', *online_args(tmp_path)], online_dir(tmp_path)
+  run_to(start, *command)
+  for path in folder.glob('*_final.*'):
+    path.unlink()
+  before = files(folder)
+  done = start(*command)
+  assert done.wait() == 1 and 'but its checkpoint' in done.said[0]
+  assert files(folder) == before
 
 
 def test_an_online_run_killed_while_it_ends_goes_on(start, tmp_path):
