@@ -113,6 +113,14 @@ def check_not_lost(folder: str, checkpoint: str) -> None:
     )
 
 
+def has_evaluations(folder: str) -> bool:
+  """Whether there are results of an evaluation in the folder of a run."""
+  try:
+    return bool(read_results(os.path.join(folder, RESULTS))[0])
+  except ValueError:
+    return False
+
+
 # Gin parameters that a run may go on with other values of.
 NO_NUMBER_DEPENDS_ON = ('print_freq', 'save_freq', 'save_minutes', 'n_threads', 'video_steps')
 VERSION = '# version: '  # how the line of operative_config.gin begins that tells it

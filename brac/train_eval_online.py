@@ -6,7 +6,7 @@ import os
 import gin
 from absl import logging
 
-from brac import agents, checkpoints, clones, environments, numpy_calls, operative, runs
+from brac import agents, checkpoints, clones, environments, numpy_calls, operative, results, runs
 from brac.agents.agent import MAX_COUNT
 from brac.agents.loop import Loop
 from brac.errors import UserError, check_whole
@@ -130,8 +130,11 @@ def train_eval_online(
         f'{run.at("agent_partial_target")} is of another run, which a new one would leave there as '
         'its own: remove it and replay_partial_target, or choose another --sub_dir or --root_dir'
       )
-    else:
-      run.check_not_lost('state')
+    elif results.has_evaluations(log_dir):  # there are none before the first save
+      raise UserError(
+        f'{log_dir} has the results of a run whose state is gone; remove that folder, or choose '
+        'another --sub_dir or --root_dir'
+      )
 
     def save(step: int) -> None:
       if step and step % int(save_freq) == 0:

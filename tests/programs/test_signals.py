@@ -144,7 +144,7 @@ def test_an_online_run_that_was_stopped_before_its_first_step_begins_anew(start,
   said = 'stopped by SIGTERM; nothing was done yet: the same command begins anew'
   assert done.stderr.splitlines()[-1] == said
   run_to(start, *command)
-  assert checkpoints.exists(online_dir(tmp_path) / 'agent_final')
+  assert checkpoints.exists(str(online_dir(tmp_path) / 'agent_final'))
 
 
 def test_an_online_run_whose_save_is_gone_does_not_write_over_its_results(start, world, tmp_path):
@@ -154,7 +154,7 @@ def test_an_online_run_whose_save_is_gone_does_not_write_over_its_results(start,
     path.unlink()
   before = files(folder)
   done = start(*command)
-  assert done.wait() == 1 and 'but its checkpoint' in done.said[0]
+  assert done.wait() == 1 and 'has the results of a run whose state is gone' in done.said[0]
   assert files(folder) == before
 
 
