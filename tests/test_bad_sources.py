@@ -96,6 +96,7 @@ FILES = [
   (arrays(actions=np.zeros([N, 0], np.float32)), {}, r'actions is of shape \[12, 0\], not'),
   (arrays(observations=np.zeros([N, 4, 4, 3], np.uint8)), {}, r'\[12, 4, 4, 3\]: images'),
   (arrays(observations=np.float32(1)), {}, r'observations is of shape \[\], not'),
+  (arrays(), dict(observation_keys=('x',)), '--observation_keys are of Dict observations'),
   (arrays(observations=None), {}, 'has no observations; it has actions, next_observations'),
   (arrays(actions=None), {}, 'has no actions; it has'),
   (arrays(rewards=None), {}, 'has no rewards; it has'),

@@ -116,6 +116,8 @@ def read_arrays(arrays: Mapping[str, Any], path: str, form: str, options: Option
   Raises:
     UserError: see `read`.
   """
+  if options.observation_keys:
+    raise UserError(f'{path}: --observation_keys are of Dict observations, and these are arrays')
   needed = ('observations', 'actions', 'rewards', 'terminals')
   missing = [name for name in needed if name not in arrays]
   if missing:
