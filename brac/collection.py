@@ -152,6 +152,7 @@ def collect(
     progress.tell()
     progress.close()
     with clock('saving'):
+      provenance.remove(path)  # of what was there before
       if env.observation_keys:  # in an order of several
         facts = {'environment': {'used': env_name}, 'observation_keys': env.observation_keys}
         provenance.write(path, facts)

@@ -6,6 +6,7 @@ in the place of {AGENT}. Started again on such a folder it goes on from its last
 """
 
 import os
+import re
 import shlex
 import sys
 
@@ -96,13 +97,21 @@ def _check_there_is(data_file: str) -> None:
   raise UserError(f'no dataset at {data_file}{hint}')
 
 
+# Bindings that say which rows a run is trained on, and in which order their numbers stand.
+_OF_THE_DATA = re.compile(
+  r'\s*(dict_observations\.|physics\.|train_eval_offline\.'
+  r'(out_of_box_actions|shuffle_steps|use_seed_for_data|validation_fraction)\b)'
+)
+
+
 def _clone_command(preset: str) -> str:
   """The command that clones the behavior policy of the data that the flags name."""
   always = ('env_name', 'data_name', 'n_train')
   names = (*always, 'root_dir', 'data_root_dir', 'data_sub_dir', 'data_file_name', 'seed')
   given = [FLAGS[name].serialize() for name in names if name in always or FLAGS[name].present]
   program = ['python', '-m', 'brac.train_offline', f'--gin_file={preset}.gin']
-  return shlex.join([*program, *given, '--total_train_steps=300000'])
+  bindings = [f'--gin_bindings={x}' for x in FLAGS.gin_bindings if _OF_THE_DATA.match(x)]
+  return shlex.join([*program, *given, '--total_train_steps=300000', *bindings])
 
 
 if __name__ == '__main__':

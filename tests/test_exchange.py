@@ -714,6 +714,14 @@ def test_the_policy_of_a_file_is_kept_beside_the_data(
   assert log_std.max() == 2  # the clip is at work
 
 
+def test_what_is_removed_is_forgotten(tmp_path):
+  path = str(tmp_path / 'data')
+  provenance.write(path, {'environment': {'used': ENV}})
+  provenance.remove(path)
+  provenance.remove(path)
+  assert provenance.read(path) == {} and os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize('tells', [True, False])
 def test_the_word_of_the_source_comes_before_a_guess_by_the_datas_name(
   tells, collected, do_import, tmp_path, caplog

@@ -1,5 +1,6 @@
 """Where a dataset is from, as it is written down in JSON beside it."""
 
+import contextlib
 import json
 import os
 from typing import Any
@@ -19,6 +20,12 @@ def write(data_file: str, facts: dict[str, Any]) -> None:
   """Writes down where a dataset is from; raises UserError where that cannot be written."""
   with files.writing(os.path.dirname(data_file)):
     files.write_text(path_of(data_file), json.dumps(facts, indent=2) + '\n')
+
+
+def remove(data_file: str) -> None:
+  """Forgets where the dataset at a path is from."""
+  with contextlib.suppress(FileNotFoundError):
+    os.remove(path_of(data_file))
 
 
 def compare_observation_keys(

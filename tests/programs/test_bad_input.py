@@ -113,13 +113,17 @@ OFFLINE = [
   (gin("physics.backend='bullet'"), ['physics.backend', "'bullet'"]),
   # Agents.
   (
-    ['--agent_name=brac_primal', '--seed=2'],
+    [
+      *('--agent_name=brac_primal', '--seed=2', *gin('brac_primal_agent.Agent.alpha=2.0')),
+      *gin('train_eval_offline.shuffle_steps=1000'),
+    ],
     [
       'behavior_ckpt_file',
       'n1000/bc/0/2/agent_behavior or ',
       'python -m brac.train_offline --gin_file=bc.gin --env_name=Pendulum-v1 --data_name=randwalk '
       '--n_train=1000 --root_dir=',
-      '--data_root_dir={world}/data --seed=2 --total_train_steps=300000',
+      '--data_root_dir={world}/data --seed=2 --total_train_steps=300000 '
+      '--gin_bindings=train_eval_offline.shuffle_steps=1000',
     ],
   ),
   # Presets.
