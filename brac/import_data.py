@@ -25,7 +25,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string('source', None, "The file, or the id of Minari's dataset.")
 flags.DEFINE_string('env_name', None, 'The environment, where the source does not tell it.')
-flags.DEFINE_string('data_name', None, "The dataset's name; as its source by default.")
+flags.DEFINE_string(
+  'data_name',
+  None,
+  "The dataset's name; as its source by default. One of D4RL's names the environment of a source "
+  'that tells none.',
+)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.')
 flags.DEFINE_string('sub_dir', '0', "The dataset's folder; auto: the date and time.")
 flags.DEFINE_bool(

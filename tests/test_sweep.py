@@ -288,11 +288,8 @@ def write_evaluations(search, point, returns):
     f.write('step,main\n' + ''.join(f'{10 * k + 10},{x}\n' for k, x in enumerate(returns)))
 
 
-def test_a_trial_that_failed_here_and_that_another_machine_brought_on_counts(
-  tmp_path, trial_script
-):
+def test_a_trial_that_failed_here_and_that_another_machine_brought_on_counts(tmp_path):
   values = {'ALPHA': [666.0, 1.0], 'POLICY_LR': [1e-4]}
-  search = make_search(tmp_path, trial_script, values, SCHEDULE._replace(total_train_steps=20))
   search = make_search(tmp_path, tmp_path / 'no_such.py', values)
   run([search], Local(1))
   assert len(search.faults) == 2 and search.best() is None

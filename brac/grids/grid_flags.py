@@ -39,7 +39,10 @@ def define(least_episodes: int = 1) -> None:
     upper_bound=10**6,
   )
   flags.DEFINE_multi_string(
-    'gin_bindings', [], 'Given to every training after its preset; may be given several times.'
+    'gin_bindings',
+    [],
+    'Given to every training after its preset, that of a macro where the preset has it; may be '
+    'given several times.',
   )
   flags.DEFINE_string(
     'config_dir',

@@ -123,10 +123,10 @@ class Plan:
     if sub_dir != '0':
       flags['sub_dir'], what = sub_dir, f'{preset} {sub_dir} {seed}'
     is_done = functools.partial(results.is_finished, folder, grid.total_train_steps)
-    bindings = loaded.gin_bindings
     return self._job(
-      'train_offline', env_name, data_name, what, needs, flags, folder, is_done, bindings
-    )
+      'train_offline', env_name, data_name, what, needs, flags, folder, is_done,
+      loaded.gin_bindings,
+    )  # fmt: skip
 
   def clone(self, env_name: str, data_name: str, preset: str, seed: int) -> Optional[str]:
     """Plans for the clone that a run will take; returns the name of the job, None without one.
