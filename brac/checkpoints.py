@@ -270,8 +270,10 @@ def restore(path: str, what: str = 'checkpoint', optional: tuple = (), **objects
     kind = np.asarray(value).dtype.kind
     if (kind in 'OSU') != (wanted[key].dtype == tf.string):
       raise UserError(f'{what} {path} does not fit: {key} is of another type there')
-    if kind == 'f' and not np.isfinite(value).all():
+    values[key] = tf.cast(value, wanted[key].dtype)
+    # Of what it is here: a number of float64 may be beyond float32.
+    if kind == 'f' and not np.isfinite(values[key]).all():
       raise UserError(f'{what} {path} holds NaN or infinity: {key}')
   for key, value in values.items():
-    wanted[key].assign(tf.cast(value, wanted[key].dtype))
+    wanted[key].assign(value)
   return lacking

@@ -4,6 +4,7 @@ import os
 import pickle
 import time
 import zlib
+from collections.abc import Sequence
 from typing import Optional
 
 import gin
@@ -68,7 +69,7 @@ def collect(
       )
     except UserError as error:
       raise UserError(f'{config_path}: part {part.name!r}: {error}') from error
-  edges = np.rint(np.cumsum([0] + [part.proportion for part in parts]) * n_samples).astype(int)
+  edges = edges_of([part.proportion for part in parts], n_samples)
   if (np.diff(edges) == 0).any():
     raise UserError(
       f'--n_samples {n_samples} is too few for {len(parts)} policies in their proportions'
@@ -159,6 +160,13 @@ def collect(
       run.save('data', data=Dataset(rows))
       checkpoints.remove(unfinished)
     logging.info('%d transitions are at %s; %s', n_samples, path, clock)
+
+
+def edges_of(proportions: Sequence[float], n: int) -> np.ndarray:
+  """Where the stretch of each policy begins among n rows, and at last n."""
+  edges = np.rint(np.cumsum([0, *proportions]) * n).astype(int)
+  edges[-1] = n  # proportions add up to 1 but for rounding, of which no row is to stay empty
+  return edges
 
 
 def _without_path(part: data_config.Part) -> data_config.Part:

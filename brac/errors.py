@@ -6,6 +6,7 @@ what the caller cannot know the place of, by its name alone.
 
 import contextlib
 from collections.abc import Iterator
+from numbers import Real
 
 from absl import logging
 
@@ -73,8 +74,8 @@ def warn_of_clipping(where: str, low: float, high: float, **numbers: float) -> N
 
 
 def is_number(x) -> bool:
-  """Whether `x` is an int or a float; True and False are none."""
-  return isinstance(x, (int, float)) and not isinstance(x, bool)
+  """Whether `x` is an int or a float, of Python or numpy; True and False are none."""
+  return isinstance(x, Real) and not isinstance(x, bool)
 
 
 def _full(where: str, name: str) -> str:

@@ -22,6 +22,8 @@ SUFFIXES = ('.gif', '.mp4')
 _STEPS_PER_SECOND = 30.0  # of environments that do not say
 _MOST_GIF_FPS = 50  # what browsers show as it is
 _GIF_COLORS = 128
+# A picture gets a palette of its own where so much of it would be off by so much, of 255.
+_MOST_OFF, _CLEARLY = 0.002, 64
 _SMALL = 240, 180  # pixels
 
 
@@ -209,16 +211,24 @@ def _write_gif(path: str, frames: Iterable[np.ndarray], fps: float) -> None:
 _ENCODERS = {'.gif': _write_gif, '.mp4': _write_mp4}
 
 
+def _share_off(frame: np.ndarray, shown: np.ndarray) -> float:
+  """The share of the pixels that are shown in a color that is clearly another."""
+  return float(np.mean(np.abs(frame.astype(np.int16) - shown).max(axis=-1) > _CLEARLY))
+
+
 def gif(frames: Iterable[np.ndarray], fps: float) -> bytes:
   """An animated gif, which begins again at its end, after its last picture stood for a second."""
   from PIL import Image
 
-  images = []
+  images, palette = [], None
   for frame in frames:
     image = Image.fromarray(frame)
-    # One palette, that of the first picture: what stands still then costs no room.
-    kwargs = {'palette': images[0]} if images else {'colors': _GIF_COLORS}
-    images.append(image.quantize(dither=Image.Dither.NONE, **kwargs))
+    # The palette is that of the picture before, so that what stands still costs no room, unless
+    # something of another color came into the picture.
+    shown = image.quantize(palette=palette, dither=Image.Dither.NONE) if palette else None
+    if not shown or _share_off(frame, np.asarray(shown.convert('RGB'))) > _MOST_OFF:
+      shown = palette = image.quantize(colors=_GIF_COLORS, dither=Image.Dither.NONE)
+    images.append(shown)
   # In the format's unit of 10 ms, rounded so that the film as a whole has the right speed.
   ends = [round(100 * i / fps) for i in range(len(images) + 1)]
   durations = [10 * (end - start) for start, end in zip(ends, ends[1:])]

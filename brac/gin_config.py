@@ -22,6 +22,13 @@ FLAGS = flags.FLAGS
 
 _CONFIG = gin.config._CONFIG  # gin's own: {(scope, selector): {parameter: value}}
 _MACRO = 'gin.macro'
+# What says of an environment what it is; and which of a dataset's rows a run is trained on, and in
+# which order their numbers stand.
+OF_ENVIRONMENTS = 'dict_observations', 'physics'
+OF_DATA = re.compile(
+  rf'({"|".join(OF_ENVIRONMENTS)})\.\w+|train_eval_offline\.'
+  '(out_of_box_actions|shuffle_steps|use_seed_for_data|validation_fraction)'
+)
 
 
 class IdleBinding(UserError):
@@ -363,6 +370,9 @@ def _gin_error(source: str, error: BaseException) -> str:
       f"{where}{of}{token[1]} is no value: a text stands in quotes, as '{token[1]}'; the others "
       'are numbers, True, False, None, tuples and lists'
     )
+  macro = re.search(r"No bindings specified for '([\w./]+)/gin\.macro'", message)
+  if macro:
+    return f'{where}%{macro[1]} has no value{nearest(macro[1], operative.macros())}'
   if place:  # what follows is the way there, over the files that include it
     return where + message.splitlines()[0]
   return textwrap.shorten(f'gin: {source}: {message}', 500, placeholder=' ...')

@@ -27,18 +27,23 @@ def read_model_params(
   def check(reads_well: bool) -> None:
     if not reads_well:
       reads = f'{model_params_reads(networks, numbers)}, with 1 to {_MOST_UNITS} units in a layer'
+      rules = [
+        'n_q whole and at least 1' if name == 'n_q' else f'{name} at least 0' for name in numbers
+      ]
+      reads += ''.join(f', {rule}' for rule in rules)
       raise UserError(f'model_params of {agent} reads {reads}; got {model_params!r}')
 
   check(_is_list(model_params))
   units, *given = model_params
-  if not numbers and not (len(given) == 1 and isinstance(given[0], int)):
+  if not numbers and not (len(given) == 1 and type(given[0]) is int):
     units, given = model_params, []
   check(_is_list(units) and len(units) in (1, len(networks)) and all(map(_is_list, units)))
   check(all(type(n) is int and 0 < n <= _MOST_UNITS for hidden in units for n in hidden))
   check(len(given) <= len(numbers) or not numbers)
   read = dict(numbers, **dict(zip(numbers, given)))
-  check(all(is_number(x) and 0 < x <= MOST for x in read.values()))
-  check(type(read.get('n_q', 1)) is int)
+  check(all(is_number(x) and 0 <= x <= MOST for x in read.values()))
+  n_q = read.get('n_q', 1)
+  check(type(n_q) is int and n_q >= 1)
   return one_for_each('model_params', list(map(tuple, units)), networks), read
 
 

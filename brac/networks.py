@@ -1,7 +1,7 @@
 """The networks of the paper: dense layers with ReLU, with the raw variables that a loop can update.
 
-Shapes: states `[B, S]`, actions `[B, A]`, float32. Each network keeps its layers in `_layers`, a
-key of the published checkpoints.
+Shapes: states `[B, S]`, actions `[B, A]`, float32. Each network keeps its layers in `_layers`,
+BCQ's VAE in two such lists: keys of the published checkpoints.
 """
 
 import dataclasses

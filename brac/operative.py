@@ -57,3 +57,12 @@ def warn_of_unused() -> None:
     place = within + gin.config._REGISTRY.minimal_selector(selector)
     for name in bindings:
       logging.warning('gin: %s.%s is bound, but nothing in this run uses it', place, name)
+
+
+def warn_of_idle_bindings(*uses: str) -> None:
+  """Warns of the `--gin_bindings` of a program that asks gin for nothing but what is named."""
+  for (scope, selector), name in bound_by_hand:
+    short = gin.config._REGISTRY.minimal_selector(selector)
+    if short not in uses:
+      place = '/'.join(filter(None, (scope, f'{short}.{name}')))
+      logging.warning('gin: %s is bound, but a policy acts by what its checkpoint keeps', place)

@@ -44,9 +44,6 @@ class Policy(tf_agents_bridge.TFPolicy):
     action = self(tf.cast(time_step.observation, tf.float32), Rng(seed, ACT))
     return tf_agents_bridge.PolicyStep(tf.cast(action, self.action_spec.dtype), policy_state)
 
-  def _variables(self):
-    return [v for network in self.networks for v in network.variables]
-
 
 class RandomPolicy(Policy):
   """Actions drawn uniformly from the box."""
@@ -152,7 +149,7 @@ class GaussianPolicy(Policy):
     self._policy, self._std = policy, std
 
   def act(self, s: tf.Tensor, rng: Rng) -> tf.Tensor:
-    a = self._policy.act(s, rng)
+    a = self._policy(s, rng)  # within the box, or noise would be lost beyond its edge
     return self.box.clip(a + self._std * rng.normal(tf.shape(a)))
 
 

@@ -58,12 +58,22 @@ def define_gin_flags() -> None:
   )
 
 
-def run(main: Callable[..., None], tensorflow: bool = True, takes_preset: bool = False) -> NoReturn:
+def run(
+  main: Callable[..., None],
+  tensorflow: bool = True,
+  takes_preset: bool = False,
+  saves: bool = False,
+) -> NoReturn:
   """Runs a program: parses its flags, calls `main`, exits.
 
   A `UserError` becomes one line and exit status 1; what a signal stops exits with 128 + its number.
-  A program without `tensorflow` starts in a moment, and signals end it. To one that `takes_preset`,
-  `main` is given what its gin files and bindings say, a `gin_config.Preset`.
+
+  Args:
+    main: is called once all is set up.
+    tensorflow: whether it needs that; one that does not starts in a moment.
+    takes_preset: whether it is given what its gin files and bindings say, a `gin_config.Preset`.
+    saves: whether it saves when it is stopped: it has to ask `runs.stop_requested`. Others end at
+      once.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   brac.is_a_program = True
@@ -98,15 +108,15 @@ def run(main: Callable[..., None], tensorflow: bool = True, takes_preset: bool =
     logging.get_absl_logger().addFilter(
       lambda record: record.levelname != 'INFO' or not record.pathname.startswith(its_place)
     )
-    runs.catch_stops()
+    runs.catch_stops(at_once=not saves)
     try:
       main(*presets)
     except runs.Stopped as stopped:
       sys.exit(stopped.exit_status)
     except tf.errors.ResourceExhaustedError as error:
       raise MemoryError(error.message.splitlines()[0]) from error
-  except KeyboardInterrupt as second:  # a second signal, which does not wait for a save
-    sys.exit(128 + (second.args or [signal.SIGINT])[0])
+  except KeyboardInterrupt as stop:  # a signal that does not wait for a save
+    sys.exit(128 + (stop.args or [signal.SIGINT])[0])
   except (UserError, flags.Error) as error:
     sys.exit(_say(name, error))
   except MemoryError as error:

@@ -10,7 +10,7 @@ import os
 
 from absl import flags
 
-from brac import programs
+from brac import gin_config, programs
 
 FLAGS = flags.FLAGS
 
@@ -49,7 +49,7 @@ flags.DEFINE_float(
 
 
 def main(_) -> None:
-  from brac import environments, films
+  from brac import environments, films, operative
   from brac.agents import frozen
   from brac.errors import UserError
 
@@ -65,6 +65,7 @@ def main(_) -> None:
       raise UserError(f'--{flag} is given {len(values)} times, for {len(paths)} checkpoints')
   if len(set(labels)) < len(labels):
     raise UserError(f'--label: two pictures are called {max(labels, key=labels.count)!r}')
+  operative.warn_of_idle_bindings(*gin_config.OF_ENVIRONMENTS)
   env = environments.described(FLAGS.env_name)
   specs = env.observation_spec, env.action_spec
   policies = {

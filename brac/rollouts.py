@@ -1,5 +1,6 @@
 """A policy in a batch of environments: one loop, for collecting data and for evaluating alike."""
 
+import concurrent.futures
 import functools
 import pickle
 from collections.abc import Callable, Sequence
@@ -314,14 +315,17 @@ class OnlineRollout:
       stop_requested: is asked every few steps whether `explore` is to return.
     """
     saves = environments.try_out(env_name, seed)
-    self._env = environments.make_batch(env_name, 1, seed)
+    # TensorFlow calls from threads of its own, now of one and now of another. What an environment
+    # is made of (a database, an event loop) may know no other thread than the one it is made in.
+    self._thread = concurrent.futures.ThreadPoolExecutor(1)
+    self._env = self._call(environments.make_batch, env_name, 1, seed)
     self._env.saves = saves
     self._stop_requested = stop_requested
     self.observation_spec, self.action_spec = self._env.observation_spec, self._env.action_spec
     n_states, n_actions = self.observation_spec.shape[0], self.action_spec.shape[0]
     self.data = Dataset(Transitions.zeros(capacity, n_states, n_actions), size=0)
     self._seed = seed
-    self._s = tf.Variable(self._env.reset())
+    self._s = tf.Variable(self._call(self._env.reset))
     self._a = tf.Variable(tf.zeros([1, n_actions]))  # the action in hand
     self.variables = tf.Module()
     self.variables.s, self.variables.a = self._s, self._a
@@ -364,7 +368,7 @@ class OnlineRollout:
     """
     s1, a1 = self._s.read_value(), self._a.read_value()
     types = [tf.float32, tf.float32, tf.int8]
-    s, reward, end = numpy_calls.numpy_call(self._step, [a1], types)
+    s, reward, end = numpy_calls.numpy_call(lambda a: self._call(self._step, a), [a1], types)
     s = tf.ensure_shape(s, [2, s1.shape[1]])
     a2 = policy(s, draws)
     reward, end = tf.ensure_shape(reward, [1])[0], tf.ensure_shape(end, [1])[0]
@@ -382,21 +386,26 @@ class OnlineRollout:
 
   def hold(self) -> tf.Module:
     """The variables, with the environment's state in them."""
-    self.variables.env.assign(self._env.state)
+    self.variables.env.assign(self._call(lambda: self._env.state))
     return self.variables
 
   def take_up(self, replay_path: str) -> None:
     """Goes on from `variables` as they were restored, and from the data at a path."""
-    self._env.state = self.variables.env.numpy()
+    self._call(setattr, self._env, 'state', self.variables.env.numpy())
     self.data.restore(replay_path)
     _warn_of_cut(self._env)
     if self._env.cut.size:
       self.data.cut_off()
-      self._s.assign(self._env.reset())
+      self._s.assign(self._call(self._env.reset))
       # The policy that acts is not known here; the data may be of any.
       policy = RandomPolicy(self.observation_spec, self.action_spec)
       self._a.assign(policy(self._s, Rng(self._seed, rng.EXPLORE, self.n_explored + 1)))
 
   def close(self) -> None:
     """Closes the environment."""
-    self._env.close()
+    self._call(self._env.close)
+    self._thread.shutdown()
+
+  def _call(self, function: Callable, *args):
+    """Calls in the environment's thread."""
+    return self._thread.submit(function, *args).result()

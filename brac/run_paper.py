@@ -99,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main)
+  programs.run(main, saves=True)

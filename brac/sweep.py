@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 
 from absl import flags
 
-from brac import files, programs, results
+from brac import files, gin_config, programs, results
 from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 from brac.grids import grid_flags, outcome, presets, ranking, search, space
@@ -101,16 +101,6 @@ def job_of(env_name: str, preset: str, point: Point, total_train_steps: int) -> 
   return dataclasses.replace(plan.jobs[job], needs=())  # which are there by now
 
 
-# What gin binds of a training that goes for the estimate of its value as well: which data, what γ.
-_SHARED = (
-  'train_eval_offline.discount',
-  'train_eval_offline.out_of_box_actions',
-  'train_eval_offline.shuffle_steps',
-  'train_eval_offline.use_seed_for_data',
-  'dict_observations.keys',
-)
-
-
 def fqe_bindings(preset: str, policy: str) -> list[str]:
   """What is bound of all estimates of a preset.
 
@@ -120,7 +110,12 @@ def fqe_bindings(preset: str, policy: str) -> list[str]:
   """
   path = presets.find_preset(_config_dir(), preset)
   settings = presets.load(path, FLAGS.gin_bindings).settings  # with macros' values
-  shared = [f'{name} = {settings[name]!r}' for name in _SHARED if name in settings]
+  # What goes for the estimate of a training's value as well: which data, what γ.
+  shared = [
+    f'{name} = {value!r}'
+    for name, value in settings.items()
+    if gin_config.OF_DATA.fullmatch(name) or name == 'train_eval_offline.discount'
+  ]
   return [f'fqe_agent.Agent.policy_name = {policy!r}', *shared] if policy else shared
 
 
@@ -361,4 +356,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main)
+  programs.run(main, saves=True)

@@ -86,6 +86,11 @@ def train_eval_offline(
   check_whole('train_eval_offline', 0, shuffle_steps=shuffle_steps, video_steps=video_steps)
   check_whole('train_eval_offline', 1, batch_size=batch_size)
   check_bool('train_eval_offline', use_seed_for_data=use_seed_for_data)
+  if use_seed_for_data and not shuffle_steps:
+    logging.warning(
+      'train_eval_offline.use_seed_for_data is True, but shuffle_steps is 0: the order of the data '
+      'is not drawn'
+    )
   validation_fraction = check_number(
     'train_eval_offline', 0, 1, validation_fraction=validation_fraction
   )

@@ -6,7 +6,6 @@ in the place of {AGENT}. Started again on such a folder it goes on from its last
 """
 
 import os
-import re
 import shlex
 import sys
 
@@ -51,7 +50,7 @@ def main(preset: gin_config.Preset) -> None:
   clone, search = agents.load(agent_name).CLONE, None
   if clone:
     places = clones.places(clone.agent, root_dir, data, sub_dir, FLAGS.seed)
-    search = clones.Search(places, _clone_command(clone.agent))
+    search = clones.Search(places, _clone_command(clone.agent, preset))
   train_eval_offline.train_eval_offline(
     log_dir=log_dir,
     data_file=data_file,
@@ -88,8 +87,10 @@ def _check_there_is(data_file: str) -> None:
   there = os.listdir(env_dir) if os.path.isdir(env_dir) else []
   hint = gin_config.nearest(name, there)
   config = f'dcfg_{name}'
-  if not hint and os.path.isfile(os.path.join(project_folder('configs'), config + '.py')):
+  is_ours = os.path.isfile(os.path.join(project_folder('configs'), config + '.py'))
+  if is_ours and FLAGS.data_file_name == 'data':  # which is what a collection leaves
     root = [f'--root_dir={FLAGS.data_root_dir}'] if FLAGS['data_root_dir'].present else []
+    root += [f'--sub_dir={FLAGS.data_sub_dir}'] if FLAGS['data_sub_dir'].present else []
     names = ['--env_name=' + FLAGS.env_name, '--data_name=' + FLAGS.data_name]
     names += ['--config_file=' + config, f'--n_samples={FLAGS.n_train}']
     command = ['python', '-m', 'brac.collect_data', *root, *names]
@@ -97,22 +98,19 @@ def _check_there_is(data_file: str) -> None:
   raise UserError(f'no dataset at {data_file}{hint}')
 
 
-# Bindings that say which rows a run is trained on, and in which order their numbers stand.
-_OF_THE_DATA = re.compile(
-  r'\s*(dict_observations\.|physics\.|train_eval_offline\.'
-  r'(out_of_box_actions|shuffle_steps|use_seed_for_data|validation_fraction)\b)'
-)
-
-
-def _clone_command(preset: str) -> str:
+def _clone_command(clone: str, preset: gin_config.Preset) -> str:
   """The command that clones the behavior policy of the data that the flags name."""
   always = ('env_name', 'data_name', 'n_train')
   names = (*always, 'root_dir', 'data_root_dir', 'data_sub_dir', 'data_file_name', 'seed')
   given = [FLAGS[name].serialize() for name in names if name in always or FLAGS[name].present]
-  program = ['python', '-m', 'brac.train_offline', f'--gin_file={preset}.gin']
-  bindings = [f'--gin_bindings={x}' for x in FLAGS.gin_bindings if _OF_THE_DATA.match(x)]
+  program = ['python', '-m', 'brac.train_offline', f'--gin_file={clone}.gin']
+  bindings = [
+    f'--gin_bindings={name}={value!r}'
+    for name, value in preset.bound.items()
+    if gin_config.OF_DATA.fullmatch(name) and repr(value) != gin_config.default(name)
+  ]
   return shlex.join([*program, *given, '--total_train_steps=300000', *bindings])
 
 
 if __name__ == '__main__':
-  programs.run(main, takes_preset=True)
+  programs.run(main, takes_preset=True, saves=True)

@@ -85,7 +85,8 @@ def train(
   """
   agent, total = loop.agent, schedule.total_train_steps
   first = step = agent.step
-  owes_evaluation = schedule.due(step, schedule.eval_freq) and step > 0 and not run.evaluated(step)
+  is_due = step >= total or schedule.due(step, schedule.eval_freq)
+  owes_evaluation = is_due and step > 0 and not run.evaluated(step)
   if step >= total and not owes_evaluation:
     run.write_finished(step)
     logging.info('the run has %d steps already: there is nothing to do', step)

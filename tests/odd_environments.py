@@ -285,6 +285,103 @@ class Goal(Point):
     return {'achieved': np.float32([self.x]), 'desired': np.float32([0.0, self.t])}
 
 
+class SharedBuffer(Point):
+  """Writes its observations into an array of its class."""
+
+  seen = np.zeros(2, np.float32)
+
+  def observe(self):
+    self.seen[:] = self.x, self.t / 50
+    return self.seen
+
+
+class SharedKwargs(Point):
+  """Draws into what it was registered with."""
+
+  def __init__(self, drawn):
+    super().__init__()
+    self.drawn = drawn
+
+  def draw(self):
+    self.drawn['gain'] = self.np_random.uniform(1, 10)
+    return super().draw()
+
+  def step(self, action):
+    return super().step(action * self.drawn['gain'])
+
+
+class ReadsLimit(Point):
+  """Observes how much of its time is gone."""
+
+  def observe(self):
+    return np.array([self.x, self.t / self.spec.max_episode_steps], np.float32)
+
+
+class AnyReset(Point):
+  """Takes whatever a reset may be given, and draws from a generator of its own."""
+
+  def reset(self, **kwargs):
+    if kwargs.get('seed') is not None or not hasattr(self, 'rng'):
+      self.rng = np.random.default_rng(kwargs.get('seed'))
+    return self.begin(self.rng.uniform(-1, 1))
+
+
+class OldAnyReset(AnyReset):
+  """Likewise, and makes nothing of it: it is seeded by `seed`."""
+
+  def reset(self, **kwargs):
+    return self.begin(self.rng.uniform(-1, 1))
+
+  def seed(self, seed=None):
+    self.rng = np.random.default_rng(seed)
+    return [seed]
+
+
+class Numbers(Point):
+  """Observes two numbers where others have an array."""
+
+  def observe(self):
+    return self.x, self.t / 50
+
+
+class Pair(Numbers):
+  """Observes a Tuple."""
+
+  def __init__(self):
+    super().__init__()
+    self.observation_space = gym.spaces.Tuple([gym.spaces.Box(-10.0, 10.0, [1], np.float32)] * 2)
+
+  def observe(self):
+    return np.float32([self.x]), np.float32([self.t / 50])
+
+
+class PairWithDict(Pair):
+  """Observes a Tuple that looks like an observation with an info."""
+
+  def __init__(self):
+    super().__init__()
+    first, second = self.observation_space.spaces
+    self.observation_space = gym.spaces.Tuple([first, gym.spaces.Dict({'t': second})])
+
+  def observe(self):
+    x, t = super().observe()
+    return x, {'t': t}
+
+
+class EzCurriculum(EzPoint):
+  """Gives more for a step from its third episode on."""
+
+  n_episodes = 0
+
+  def begin(self, x):
+    self.n_episodes += 1
+    return super().begin(x)
+
+  def step(self, action):
+    observation, reward, done, info = super().step(action)
+    return observation, reward * (5 if self.n_episodes > 2 else 1), done, info
+
+
 class OldWrapper(gym.Wrapper):
   """Hands no seed on."""
 
@@ -294,6 +391,26 @@ class OldWrapper(gym.Wrapper):
 
 def old_wrapped():
   return OldWrapper(Point())
+
+
+class EndsAtOne(Point):
+  """Ends where x is above 0.6."""
+
+  def step(self, action):
+    observation, reward, _, info = super().step(action)
+    return observation, reward, self.x > 0.6, info
+
+
+def limited(*limits):
+  """A function that makes an environment within gym's time limits."""
+
+  def make():
+    env = EndsAtOne()
+    for limit in limits:
+      env = TimeLimit(env, limit)
+    return env
+
+  return make
 
 
 LIMITED = (Point, Sampling, SharedSpace, GlobalRandom, Entropy, Unpicklable, Forgetful, EzPoint)
@@ -308,9 +425,23 @@ LIMITED += (
   Fragile,
   Newer,
   Goal,
+  SharedBuffer,
+  ReadsLimit,
+  AnyReset,
+  OldAnyReset,
+  Numbers,
+  Pair,
+  PairWithDict,
+  EzCurriculum,
 )
 for kind in LIMITED:
   gym.register(f'{kind.__name__}-v0', entry_point=kind, max_episode_steps=20)
+given = {'drawn': {}}
+gym.register('SharedKwargs-v0', entry_point=SharedKwargs, kwargs=given, max_episode_steps=20)
+LIMITS = {'one': (7,), 'two': (7, 7), 'inner': (7, 9), 'outer': (9, 7), 'three': (7, 7, 7)}
+for name, limits in LIMITS.items():
+  gym.register(f'Limit_{name}-v0', entry_point=limited(*limits), max_episode_steps=7)
+gym.register('Limit_own-v0', entry_point=limited(7, 7))
 gym.register('OldWrapped-v0', entry_point=old_wrapped, max_episode_steps=20)
 gym.register('Stuck-v0', entry_point=Opens, kwargs={'fails': True}, max_episode_steps=20)
 gym.register('Strict-v0', entry_point=Strict, kwargs=dict(low=-0.1, high=0.7), max_episode_steps=20)

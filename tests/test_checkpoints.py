@@ -452,6 +452,18 @@ def between_two_renames(folder):
   return path
 
 
+@pytest.mark.parametrize('value', [1e300, -1e39, np.inf, np.nan])
+def test_what_is_not_finite_in_the_type_asked_for_is_refused(value, tmp_path):
+  path, wanted = str(tmp_path / 'a'), tf.Variable([1.0, 2.0])
+  checkpoints.save(path, x=tf.Variable([0.0, value], dtype=tf.float64))
+  with pytest.raises(UserError, match='NaN or infinity: x'):
+    checkpoints.restore(path, x=wanted)
+  np.testing.assert_array_equal(wanted, [1, 2])
+  checkpoints.save(path, x=tf.Variable([0.0, 1e30], dtype=tf.float64))
+  checkpoints.restore(path, x=wanted)
+  np.testing.assert_array_equal(wanted, np.float32([0, 1e30]))
+
+
 def test_reader_takes_a_complete_new_one_first(tmp_path):
   path = between_two_renames(tmp_path)
   assert Reader(path).read('y') == 2

@@ -10,6 +10,7 @@ import pickle
 import random
 import re
 
+import gym
 import numpy as np
 import pytest
 from environment_helpers import assert_user_error, random_actions, roll
@@ -40,6 +41,51 @@ def test_an_environment_that_tells_two_ends_apart():
     np.testing.assert_array_equal(ends, expected)
     seen |= set(ends)
   assert seen == {GOES_ON, TERMINAL, TIME_LIMIT}
+
+
+@pytest.mark.parametrize('name', ['one', 'two', 'inner', 'outer', 'three', 'own'])
+def test_a_time_limit_is_one_however_often_the_environment_has_it(name):
+  batch = make_batch(f'Limit_{name}-v0', 20, seed=0)
+  x, seen = batch.reset()[:, 0], set()
+  for t in range(1, 8):
+    ends = batch.step(np.ones([20, 1], np.float32))[2]
+    expected = np.where(x + 0.1 * t > 0.6, TERMINAL, TIME_LIMIT if t == 7 else GOES_ON)
+    np.testing.assert_array_equal(ends, expected)
+    seen |= set(ends)
+  assert seen == {GOES_ON, TERMINAL, TIME_LIMIT}
+
+
+def flat(observation):
+  """An observation's numbers, of a Dict in the order of its names."""
+  if isinstance(observation, dict):
+    observation = tuple(observation[key] for key in sorted(observation))
+  if isinstance(observation, tuple):
+    return np.concatenate([np.ravel(flat(part)) for part in observation])
+  return np.array(observation)
+
+
+ALONE = ('Point-v0', 'Strict-v0', 'EzPoint-v0', 'OldWrapped-v0', 'Goal-v0', 'SharedBuffer-v0')
+ALONE += ('SharedKwargs-v0', 'ReadsLimit-v0', 'AnyReset-v0', 'OldAnyReset-v0', 'Numbers-v0')
+ALONE += ('Pair-v0', 'PairWithDict-v0', 'EzCurriculum-v0')
+
+
+@pytest.mark.parametrize('name', ALONE)
+def test_a_row_does_what_the_environment_does_by_itself(name):
+  batch = make_batch(name, 3, seed=0)
+  first, actions = batch.reset(), random_actions(batch, 10)
+  steps = [batch.step(a) for a in actions]
+  for row, seed in enumerate(environments.row_seeds(0, 3)):
+    env = gym.make(name).unwrapped
+    if name == 'OldAnyReset-v0':
+      env.seed(seed)
+    start = env.reset(seed=seed)
+    if name == 'OldWrapped-v0':  # a wrapper that hands no seed on resets again
+      start = env.reset()
+    np.testing.assert_allclose(first[row], flat(start), rtol=1e-6)
+    for action, (observations, rewards, _) in zip(actions, steps):
+      observation, reward, _, _ = env.step(action[row].copy())
+      np.testing.assert_allclose(observations[row], flat(observation), rtol=1e-5, atol=1e-6)
+      assert rewards[row] == pytest.approx(reward, rel=1e-5)
 
 
 def test_a_time_limit_inside_the_environment():
@@ -231,6 +277,30 @@ def test_an_episode_that_cannot_be_taken_up_is_cut(name, why):
   again.reset()
   again.state = states[-2]
   np.testing.assert_array_equal(again.reset(), starts[-6:-3])
+
+
+def test_an_episode_whose_rewards_come_out_otherwise_is_cut():
+  batch, anew = (make_batch('EzCurriculum-v0', 3, seed) for seed in (0, 1))
+  for rows in (None, [0, 2], [0, 2]):  # the third episode of two of them
+    batch.reset(rows)
+  roll(batch, random_actions(batch, 10))
+  anew.reset()
+  anew.state = batch.state
+  np.testing.assert_array_equal(anew.cut, [0, 2])
+  assert 'come out otherwise' in anew.why_cut
+
+
+def test_an_episode_of_a_version_that_kept_no_rewards_is_taken_up():
+  batch, anew = (make_batch('EzPoint-v0', 3, seed) for seed in (0, 1))
+  batch.reset()
+  actions = random_actions(batch, 20)
+  roll(batch, actions[:10])
+  for episode in batch._episodes:
+    del episode.rewards
+  state, expected = batch.state, roll(batch, actions[10:])
+  anew.state = state
+  assert not anew.cut.size
+  assert roll(anew, actions[10:]) == expected
 
 
 def test_only_what_comes_out_otherwise_is_cut():

@@ -267,6 +267,37 @@ def test_a_step_is_saved_before_it_is_evaluated_and_evaluated_after_a_kill(
   assert results_of_runs.is_finished(stopped) == (experiment is train_eval_offline)
 
 
+def told_and_there(folder):
+  """The step that a run's folder says is the last, and whether it is evaluated."""
+  if not results_of_runs.is_finished(str(folder)):
+    return None
+  step, _ = results_of_runs.read_progress(str(folder))
+  return step, str(step) in [row.split(',')[0] for row in rows(folder)]
+
+
+@pytest.mark.parametrize('at', [6, 8])
+@pytest.mark.parametrize('total', [4, 7, 8, 10])
+def test_a_run_that_tells_that_it_is_finished_is_evaluated(at, total, run, evaluations, tmp_path):
+  small = dict(OFFLINE, env_name='Pendulum-v1', eval_freq=3, save_freq=2)
+  evaluations[at] = interrupt
+  for steps in (8, 8, total):  # stopped in the same evaluation again, then begun with another end
+    try:
+      run(train_eval_offline, **small, total_train_steps=steps)
+    except KeyboardInterrupt:
+      pass
+    assert told_and_there(tmp_path / 'run') in (None, (max(at, total), True))
+  evaluations.clear()
+  run(train_eval_offline, **small, total_train_steps=total)
+  assert told_and_there(tmp_path / 'run') == (max(at, total), True)
+
+
+@pytest.mark.parametrize('bound, shuffle_steps', [(True, 0), (True, 5), (False, 0)])
+def test_a_seed_that_draws_nothing_of_the_data_is_said(bound, shuffle_steps, run, caplog):
+  order = dict(use_seed_for_data=bound, shuffle_steps=shuffle_steps)
+  run(train_eval_offline, **OFFLINE, **order, n_eval_episodes=0, total_train_steps=1)
+  assert ('the order of the data is not drawn' in caplog.text) == (bound and not shuffle_steps)
+
+
 def test_without_evaluations_no_simulator_is_needed(run, evaluations, tmp_path):
   fail()
   run(train_eval_offline, **OFFLINE, eval_freq=5, n_eval_episodes=0)

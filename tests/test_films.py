@@ -176,6 +176,17 @@ def test_a_gif_is_as_fast_as_it_is_told_where_10_ms_do_not_divide_a_picture():
   assert sum(durations) - 1000 == pytest.approx(50 * 1000 / 17.86, abs=5)
 
 
+def test_a_gif_shows_what_comes_into_the_picture_later():
+  coming = [np.full([32, 100, 3], 255, np.uint8) for _ in range(4)]
+  for i, color in enumerate([(255, 0, 0), (0, 0, 255), (0, 128, 0)]):
+    for frame in coming[i + 1 :]:
+      frame[8 * i : 8 * i + 8, 10:30] = color
+  with Image.open(io.BytesIO(films.gif(coming, 20))) as image:
+    for i, frame in enumerate(coming):
+      image.seek(i)
+      np.testing.assert_allclose(np.asarray(image.convert('RGB')), frame, atol=2)
+
+
 def test_a_gif_of_one_picture_is_one(tmp_path):
   with Image.open(io.BytesIO(films.gif(frames(1), 20))) as image:
     assert image.n_frames == 1

@@ -1,6 +1,7 @@
 """Fitted Q evaluation: the value of policies on data where it is known, and whose policy it is."""
 
 import json
+import sys
 
 import gin
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 from reading import results, scalars, tags, values
 
-from brac import agents, checkpoints
+from brac import agents, checkpoints, operative, runs
 from brac.agents import frozen
 from brac.data.replay import Dataset
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions
@@ -203,6 +204,59 @@ def test_the_policies_of_a_save_act_as_those_of_its_agent(
   np.testing.assert_array_equal(default(s, Rng(2)), judged(s, Rng(2)))
   with pytest.raises(UserError, match="has no 'best'; there is 'main'"):
     frozen.load(path, 'best', observation_spec, action_spec)
+
+
+OWN_AGENT = """
+import gin
+from brac.agents import bcq_agent
+
+class {name}(bcq_agent.Agent):
+  pass
+"""
+
+
+@pytest.mark.parametrize(
+  'module, name, is_configurable, bound',
+  [
+    ('own_bcq', 'MyBCQ', True, 'own_bcq.MyBCQ'),  # which gin calls MyBCQ alone
+    ('own_bcq_2', 'Agent', True, 'own_bcq_2.Agent'),
+    ('bcq_agent', 'Agent', True, 'bcq_agent.Agent'),  # ours is agents.bcq_agent.Agent then
+    ('own_bcq_3', 'Agent', False, 'brac.agents.bcq_agent.Agent'),
+  ],
+)
+def test_an_agent_of_ones_own_is_made_with_the_parameters_that_it_had(
+  module, name, is_configurable, bound, make_agent, observation_spec, action_spec, tmp_path,
+  monkeypatch,
+):  # fmt: skip
+  text = OWN_AGENT.format(name=name)
+  if is_configurable:
+    text = text.replace('class ', '@gin.configurable\nclass ')
+  (tmp_path / f'{module}.py').write_text(text)
+  monkeypatch.syspath_prepend(tmp_path)
+  agent_name = f'{module}:{name}'
+  before = dict(gin.config._REGISTRY.items())
+  try:
+    made = agents.load(agent_name)
+    gin.bind_parameter(f'{bound}.n_action_samples', 3)
+    data = make_agent('sac').data
+
+    @operative.experiment  # of which the settings are
+    def save():
+      saved = made(observation_spec=observation_spec, action_spec=action_spec, data=data)
+      settings = runs.Settings(agent_name=agent_name).variable
+      checkpoints.save(str(tmp_path / 'agent'), **saved.state, settings=settings)
+      return saved
+
+    saved = save()
+    gin.clear_config()
+    found, _ = frozen.load_all(str(tmp_path / 'agent'), observation_spec, action_spec)
+    assert saved.policies()['main'].n_samples == found['main'].n_samples == 3
+  finally:
+    sys.modules.pop(module)
+    registry = gin.config.selector_map.SelectorMap()
+    for selector, made in before.items():
+      registry[selector] = made
+    gin.config._REGISTRY = registry
 
 
 def test_a_save_without_settings_has_its_actors_mode(

@@ -258,6 +258,23 @@ def test_a_short_name_is_bound():
   assert preset.macros == {'ALPHA': 30.0, 'POLICY_LR': 1e-5} and preset.idle == ()
 
 
+@pytest.mark.parametrize(
+  'text, name',
+  [
+    ('LENGTH = 5\ntrain_eval_offline.batch_size = %LENGHT', 'LENGTH'),
+    ('LENGTH = 5\ntrain_eval_offline.batsh_size = %LENGTH', 'batch_size'),
+    ('LENGTH = 5\ntrain_evil_offline.batch_size = %LENGTH', 'train_eval_offline'),
+    ("include 'comon.gin'", 'common.gin'),
+  ],
+  ids=['macro', 'parameter', 'selector', 'file'],
+)
+def test_a_name_with_a_letter_wrong_is_said_with_the_real_one(text, name, parse):
+  with pytest.raises(UserError) as error:
+    parse(text)
+  assert f'did you mean {name!r}?' in str(error.value)
+  assert '\n' not in str(error.value) and len(str(error.value)) < 250
+
+
 def test_what_may_be_tuned_are_the_macros_and_what_bindings_bind_past_them():
   agent = 'brac_primal_agent.Agent'
   text = "'''\ntrain_eval_offline.batch_size = 4\nno.such = 5\n'''"
@@ -418,3 +435,18 @@ def test_an_error_of_other_words_is_left_as_it_is():
     '',
   ):
     assert gin_config.first_line('discount is wrong' + what) == 'discount is wrong'
+
+
+def test_the_parameters_of_the_data_and_of_environments_are_there():
+  names = {
+    f'{gin_config.short(selector)}.{name}'
+    for selector in gin_config.configurables()
+    for name in gin_config.parameters(selector)
+  }
+  found = {name for name in names if gin_config.OF_DATA.fullmatch(name)}
+  assert found == {
+    *('train_eval_offline.shuffle_steps', 'train_eval_offline.use_seed_for_data'),
+    *('train_eval_offline.out_of_box_actions', 'train_eval_offline.validation_fraction'),
+    *('dict_observations.keys', 'physics.backend', 'physics.ant_contact_forces'),
+    'physics.n_threads',
+  }

@@ -618,7 +618,8 @@ def test_bcq_evaluates_and_acts_by_perturbed_samples_that_the_first_q_chooses_fr
 def test_brac_says_before_it_starts_that_its_policy_will_never_see_q(make_agent):
   for name, steps, says in (
     ('brac_dual', 100, ['warm_start is 100, and the run ends at step 100: its policy never']),
-    ('brac_dual', 101, []),
+    ('brac_dual', 101, ['warm_start is 100, and the run ends at step 101: its policy never']),
+    ('brac_dual', 102, []),
     ('bc', 1, []),
   ):
     given = {} if name == 'bc' else dict(warm_start=100)
@@ -895,3 +896,26 @@ def test_brac_primal_takes_a_published_behavior_policy(published, published_para
   path = os.path.join(PUBLISHED, 'bc', 'agent_behavior')
   an_agent = make_agent('brac_primal', behavior_ckpt_file=path, **published_parameters)
   assert_published(an_agent.b, published)
+
+
+@pytest.mark.parametrize('name', ['brac_primal', 'brac_dual'])
+def test_a_policy_that_never_learns_from_q_is_said(name, make_agent):
+  def trained(warm_start):
+    an_agent = make_agent(name, warm_start=warm_start)
+    for _ in range(4):
+      step_uncompiled(an_agent)
+    return an_agent.remarks(4), [v.numpy() for v in an_agent.pi.variables]
+
+  _, without_q = trained(10**6)
+  for warm_start in (1, 2, 3, 4):
+    remarks, pi = trained(warm_start)
+    is_without = all(map(np.array_equal, pi, without_q))
+    assert is_without == (warm_start >= 3)
+    assert any('never learns from Q' in remark for remark in remarks) == is_without
+
+
+def test_a_target_of_a_divergence_whose_weight_is_not_trained_is_said(make_agent):
+  for trained, target in ((False, 0.5), (False, 0.0), (True, 0.5)):
+    an_agent = make_agent('brac_primal', train_alpha=trained, target_divergence=target)
+    said = any('target_divergence' in remark for remark in an_agent.remarks(10**6))
+    assert said == (target > 0 and not trained)

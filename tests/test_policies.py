@@ -169,6 +169,25 @@ def test_gaussian_noise_has_the_standard_deviation_and_is_clipped():
     np.testing.assert_allclose(np.mean(wide[:, 1] == bound), 0.1587, atol=0.01)
 
 
+@pytest.mark.parametrize(
+  'wrapped',
+  [
+    lambda policy: GaussianPolicy(policy, 0.1),
+    lambda policy: EpsilonPolicy(policy, 0.3),
+    lambda policy: EpsilonPolicy(GaussianPolicy(policy, 0.1), 0.3),
+  ],
+  ids=['gaussian', 'eps', 'gaussianeps'],
+)
+def test_a_policy_that_leaves_the_box_is_wrapped_as_the_one_at_its_edge(wrapped):
+  s = states(300)
+  beyond, at_edge = (
+    wrapped(Constant(a))(s, Rng(0)).numpy() for a in ([9.0, -9.0], [HIGH[0], LOW[1]])
+  )
+  np.testing.assert_array_equal(beyond, at_edge)
+  # Half of the noise takes it into the box.
+  assert np.mean(beyond[:, 0] < HIGH[0]) > 0.2 and np.mean(beyond[:, 1] > LOW[1]) > 0.2
+
+
 def test_gaussian_noise_is_added_to_a_draw_of_the_policy():
   actor = make_actor()
   s = states(20)

@@ -180,6 +180,16 @@ def test_a_mixture_explores_row_by_row_in_a_collection():
   assert explores.mean(axis=0).max() < 0.8 and explores.mean(axis=1).max() < 0.5
 
 
+@pytest.mark.parametrize('n', [2, 10, 600_000, 10_000_000])
+@pytest.mark.parametrize(
+  'proportions', [(1.0,), (0.2, 0.4, 0.4), (0.3999991, 0.6), (0.4000009, 0.6), (0.3333333,) * 3]
+)
+def test_every_row_of_a_collection_is_of_a_policy(proportions, n):
+  edges = collection.edges_of(proportions, n)
+  assert edges[0] == 0 and edges[-1] == n
+  np.testing.assert_allclose(np.diff(edges), np.multiply(proportions, n), rtol=0, atol=1 + 1e-6 * n)
+
+
 def test_each_part_of_a_data_config_is_collected_by_its_own_policy(tmp_path):
   box, parts = Box.of(specs_of('Pendulum-v1')[1]), []
   for name, push, proportion in (('left', -3.0, 0.25), ('right', 3.0, 0.5), ('idle', 0.0, 0.25)):

@@ -660,6 +660,14 @@ def test_a_table_is_ranked_and_what_is_none_is_one_line(tmp_path):
   assert done.stderr == (
     f"rank: --table {table} has no column 'retrun'; there is 'ALPHA', 'value', 'return', 'status'\n"
   )
+  table.write_text('ALPHA,value,return,status\n')
+  done = rank(f'--table={table}')
+  assert done.stderr == 'rank: ranking needs at least two policies with both numbers, not 0\n'
+  table.write_text('')
+  assert rank(f'--table={table}').stderr.endswith("has no column 'value'; there is none\n")
+  table.unlink()
+  done = rank(f'--table={table}')
+  assert done.stderr == f'rank: --table {table} cannot be read: No such file or directory\n'
 
 
 # --- What it leaves -------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ def load(name: str, parameter: str = '--agent_name') -> type:
       f'unknown agent {name!r}; {parameter} is one of {", ".join(map(repr, AGENTS))}, or '
       f"'module:Class' of your own{_nearest(str(name), AGENTS)}"
     )
+  if not all(map(str.isidentifier, module_name.split('.'))):
+    raise UserError(f"agent {name!r}: {module_name!r} is no module; it reads 'module:Class'")
   try:
     module = importlib.import_module(module_name)
   except ImportError as error:

@@ -36,7 +36,7 @@ class BRAC(ActorCritic):
     train_alpha_entropy: whether α_e is trained so that the entropy approaches `target_entropy`.
     target_entropy: H; minus the number of actions by default.
     value_penalty: whether the divergence also lowers the value of the next state.
-    warm_start: steps in which the policy is trained without Q.
+    warm_start: the last step, counted from 0, in which the policy is trained without Q.
     ensemble_q_lambda: λ of the ensemble of critics.
   """
 
@@ -148,9 +148,12 @@ class BRAC(ActorCritic):
     return {**super().policies(), 'max_q': MaxQPolicy(*specs, self.pi, self.q_nets[0])}
 
   def remarks(self, total_train_steps: int) -> list[str]:
-    if self.warm_start < total_train_steps:
-      return []
-    return [
-      f'warm_start is {self.warm_start}, and the run ends at step {total_train_steps}: its policy '
-      'never learns from Q'
-    ]
+    remarks = []
+    if self.target_divergence and not self.train_alpha:
+      remarks.append('target_divergence is bound, but train_alpha is False: α stays as it is')
+    if self.warm_start >= total_train_steps - 1:  # the steps of a run begin with 0
+      remarks.append(
+        f'warm_start is {self.warm_start}, and the run ends at step {total_train_steps}: its '
+        'policy never learns from Q'
+      )
+    return remarks

@@ -8,6 +8,7 @@ import ast
 import inspect
 from typing import Optional
 
+import gin
 import tensorflow as tf
 
 from brac import agents, checkpoints, policy_loader, runs
@@ -29,9 +30,18 @@ def load(path: str, name: Optional[str], observation_spec, action_spec) -> Polic
     UserError: see `load_all`; or it has no such policy.
   """
   found, judged_by = load_all(path, observation_spec, action_spec)
-  if name is not None and name not in found:
+  return named(found, judged_by if name is None else name, path)
+
+
+def named(found: dict[str, Policy], name: str, path: str) -> Policy:
+  """One of the policies that `load_all` found at a path.
+
+  Raises:
+    UserError: there is none of that name.
+  """
+  if not isinstance(name, str) or name not in found:
     raise UserError(f'policy {path} has no {name!r}; there is {", ".join(map(repr, found))}')
-  return found[name or judged_by]
+  return found[name]
 
 
 def load_all(path: str, observation_spec, action_spec) -> tuple[dict[str, Policy], str]:
@@ -81,16 +91,17 @@ def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:
     )
   common = inspect.signature(Agent.__init__).parameters.keys() - {'self', *_GIVEN}
   own = inspect.signature(made).parameters.keys()
+  # What gin asked a class for counts before what it asked those for that the class is made from.
+  places = [(_EXPERIMENTS, common), *((_selectors(c), own) for c in reversed(made.__mro__))]
   parameters = {}
-  for setting, text in kept.items():
-    selector, _, parameter = setting.rpartition('.')
-    if (selector == made.name and parameter in own) or (
-      selector in _EXPERIMENTS and parameter in common
-    ):
-      try:
-        parameters[parameter] = ast.literal_eval(text)
-      except (ValueError, SyntaxError) as error:
-        raise UserError(f'policy {path}: its {setting} = {text} is no plain value') from error
+  for selectors, names in places:
+    for setting, text in kept.items():
+      selector, _, parameter = setting.rpartition('.')
+      if selector in selectors and parameter in names:
+        try:
+          parameters[parameter] = ast.literal_eval(text)
+        except (ValueError, SyntaxError) as error:
+          raise UserError(f'policy {path}: its {setting} = {text} is no plain value') from error
   if made.CLONE:
     # So that an error is of the policy, not of its clone.
     policy_loader.load_actor(path, specs[0].shape[0], Box.of(specs[1]), 'policy')
@@ -100,6 +111,12 @@ def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:
   agent = made(observation_spec=specs[0], action_spec=specs[1], data=nothing, **parameters)
   checkpoints.restore(path, 'policy', policy=agent.policy, agent=agent.saved)
   return agent
+
+
+def _selectors(cls: type) -> set[str]:
+  """What gin may write for a class: its whole selector, or the end that told it from others."""
+  whole = [name for name, made in gin.config._REGISTRY.items() if made.wrapped is cls]
+  return {name.split('.', i)[-1] for name in whole for i in range(name.count('.') + 1)}
 
 
 def networks_of(policy: Policy) -> tf.Module:

@@ -40,11 +40,13 @@ def describe(data_file: str, picture: str) -> str:
   else:
     lines.append('it does not tell whole episodes')
   low, high = _bounds(rows, facts)
+  whose = 'all'
   if 'action_box' in facts:
+    whose = 'the box'
     at_edge = np.mean((rows.a1 <= low) | (rows.a1 >= high))
     lines.append(f'numbers of actions at or beyond the edge of their box: {100 * at_edge:.2g} %')
   lines += [f'{name}: {json.dumps(value)}' for name, value in facts.items()]
-  _draw(rows, returns, lengths, low, high, f'{env_name} {place[-3]}', picture)
+  _draw(rows, returns, lengths, low, high, whose, f'{env_name} {place[-3]}', picture)
   return '\n'.join([*lines, f'picture: {picture}'])
 
 
@@ -60,7 +62,7 @@ def _bounds(rows: Transitions, facts: dict) -> tuple[np.ndarray, np.ndarray]:
   return rows.a1.min(axis=0), rows.a1.max(axis=0)
 
 
-def _draw(rows, returns, lengths, low, high, title: str, path: str) -> None:
+def _draw(rows, returns, lengths, low, high, whose: str, title: str, path: str) -> None:
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(10, 6), dpi=120, layout='constrained')
@@ -75,7 +77,7 @@ def _draw(rows, returns, lengths, low, high, title: str, path: str) -> None:
     ax.set_ylabel('episodes')
   places = np.arange(rows.a1.shape[1])
   levels = np.percentile(rows.a1, [0, 5, 25, 50, 75, 95, 100], axis=0)
-  of_actions.vlines(places, low, high, color=_GREY, lw=1, label='the box')
+  of_actions.vlines(places, low, high, color=_GREY, lw=1, label=whose)
   of_actions.plot(places, levels[0], '_', color=_GREY, ms=9, label='smallest, largest')
   of_actions.plot(places, levels[6], '_', color=_GREY, ms=9)
   of_actions.vlines(places, levels[1], levels[5], color=_BLUE, lw=3, alpha=0.5, label='90 %')

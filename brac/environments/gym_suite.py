@@ -60,7 +60,12 @@ class GymBatch(LoopBatch):
       for module, package in _NEEDED_PACKAGES.items():
         if str(spec.entry_point).startswith(module):
           importlib.import_module(package)
-      return spec.make()
+      own = copy.copy(spec)
+      own.kwargs = copy.deepcopy(spec.kwargs)  # what one environment does to them is its own
+      env = own.make()
+      env.unwrapped.spec.max_episode_steps = limit  # which an environment may read there
+      _limit_once(env)
+      return env
 
     super().__init__(spec.id, seeds, make, limit)
     self.steps_per_second = self._rate('render_fps', 'video.frames_per_second')
@@ -70,9 +75,10 @@ class GymBatch(LoopBatch):
       return env.render(mode='rgb_array')
 
   def _start(self, env, seed):
-    observation = _reset(env, seed)
+    given = _reset(env, seed)
     # One that is written for gymnasium gives its info dict too, and tells two ends apart below.
-    return observation[0] if isinstance(observation, tuple) else observation
+    has_info = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)
+    return given[0] if has_info and not _is_tuple_with_dict(env.observation_space) else given
 
   def _advance(self, env, action):
     observation, reward, *ends, info = env.step(action)
@@ -84,6 +90,23 @@ class GymBatch(LoopBatch):
       late = done and info.get('TimeLimit.truncated', False)
       terminal = done and not late
     return observation, reward, TERMINAL if terminal else TIME_LIMIT if late else GOES_ON
+
+
+def _limit_once(env: gym.Env) -> None:
+  """Leaves one of several time limits of gym's: an outer one of as many steps hides that it is one.
+
+  It takes the end that the inner one made for the environment's own, a terminal state.
+  """
+  limits = [layer for layer in layers(env) if isinstance(layer, gym.wrappers.TimeLimit)]
+  steps = [limit._max_episode_steps for limit in limits]
+  for i, limit in enumerate(limits):
+    if steps[i] is not None and i != int(np.argmin([x or np.inf for x in steps])):
+      limit._max_episode_steps = np.inf
+
+
+def _is_tuple_with_dict(space: Any) -> bool:
+  parts = getattr(space, 'spaces', ())
+  return isinstance(parts, (tuple, list)) and len(parts) == 2 and type(parts[1]).__name__ == 'Dict'
 
 
 @contextlib.contextmanager
@@ -119,9 +142,12 @@ def _reset(env: gym.Env, seed: Optional[int]) -> Any:
   if seed is None:
     return env.reset()
   base = env.unwrapped
-  if 'seed' not in inspect.signature(base.reset).parameters:  # as before gym 0.22
+  if not takes(base.reset, 'seed'):  # as before gym 0.22
     env.seed(seed)
     return env.reset()
+  has_own = type(base).seed is not gym.Env.seed
+  if has_own and 'seed' not in inspect.signature(base.reset).parameters:  # but **kwargs
+    env.seed(seed)
   if all(takes(layer.reset, 'seed') for layer in layers(env) if layer is not base):
     return env.reset(seed=seed)
   base.reset(seed=seed)

@@ -6,6 +6,7 @@ before somebody asks for what no other suite knows, or by `gymnasium:ID` for wha
 
 import contextlib
 import copy
+import functools
 import importlib
 import importlib.util
 import io
@@ -97,14 +98,22 @@ class GymnasiumBatch(LoopBatch):
     spec.max_episode_steps, spec.order_enforce, spec.disable_env_checker = None, False, True
     registration = importlib.import_module('gymnasium.envs.registration')
 
-    def make_one():
+    @functools.cache
+    def draws() -> bool:
+      """Whether it may be told at once that pictures may be wanted; none is before one is."""
       creator = spec.entry_point
       creator = creator if callable(creator) else registration.load_env_creator(creator)
-      # It is told at once that pictures may be wanted; none is drawn before one is.
-      draws = False
       with contextlib.suppress(Exception):  # a stranger's metadata may be anything
-        draws = 'rgb_array' in creator.metadata['render_modes'] and takes(creator, 'render_mode')
-      return registration.make(spec, **({'render_mode': 'rgb_array'} if draws else {}))
+        if not takes(creator, 'render_mode'):
+          return False
+        if not hasattr(creator, 'metadata'):  # a function: what it makes has them
+          with contextlib.closing(registration.make(spec)) as env:
+            return 'rgb_array' in env.metadata['render_modes']
+        return 'rgb_array' in creator.metadata['render_modes']
+      return False
+
+    def make_one():
+      return registration.make(spec, **({'render_mode': 'rgb_array'} if draws() else {}))
 
     super().__init__(env_name, seeds, make_one, limit)
     self.steps_per_second = self._rate('render_fps')

@@ -15,6 +15,8 @@ from brac.grids import presets
 from brac.grids.jobs import Job
 from brac.hyperparameters import same
 
+_IS_OF_ENVIRONMENTS = re.compile(rf'\s*({"|".join(gin_config.OF_ENVIRONMENTS)})\.')
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
@@ -92,7 +94,7 @@ class Plan:
     folder, what = os.path.dirname(path), 'collection'
     is_done = functools.partial(checkpoints.exists, path)
     # What is bound of the environment is bound of the one that the data are of.
-    of_it = [x for x in grid.gin_bindings if re.match(r'\s*(physics|dict_observations)\.', x)]
+    of_it = [x for x in grid.gin_bindings if _IS_OF_ENVIRONMENTS.match(x)]
     return self._job('collect_data', env_name, data_name, what, (), flags, folder, is_done, of_it)
 
   def training(

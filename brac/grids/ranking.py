@@ -15,10 +15,11 @@ def read_columns(path: str, *names: str) -> list[tuple[float, ...]]:
   """
   try:
     with open(path, encoding='utf-8-sig', newline='') as f:
-      lines = list(csv.DictReader(f))
+      reader = csv.DictReader(f)
+      lines, there = list(reader), reader.fieldnames or ()
   except (OSError, UnicodeDecodeError, csv.Error) as error:
-    raise UserError(f'--table {path} cannot be read: {error}') from error
-  there = lines[0].keys() if lines else ()
+    reason = getattr(error, 'strerror', None) or error
+    raise UserError(f'--table {path} cannot be read: {reason}') from error
   lacking = [name for name in names if name not in there]
   if lacking:
     columns = ', '.join(map(repr, there)) or 'none'

@@ -121,7 +121,8 @@ class RunFolder:
     record = Record(self.path, policy_names, step)
     self._settings.write(self.path)
     session.begin(self.path, *self._described(), gin.operative_config_str())
-    self.write_progress(step)
+    if step < (self._total or 0):  # a run that tells that it is finished is evaluated as well
+      self.write_progress(step)
     return record
 
   def _described(self) -> tuple[str, dict[str, object]]:

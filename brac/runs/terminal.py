@@ -25,8 +25,8 @@ class Stopped(Exception):
 _stop_signals: list[int] = []
 
 
-def catch_stops() -> None:
-  """From now on signals wait until the program asks for them.
+def catch_stops(at_once: bool = False) -> None:
+  """From now on signals wait until the program asks for them, or raise KeyboardInterrupt at once.
 
   A second Ctrl-C or SIGTERM after a first one does not. The others come in twos by themselves (a
   terminal that closes, a limit of processor time) or as a warning of a SIGTERM to come. Where nohup
@@ -35,7 +35,7 @@ def catch_stops() -> None:
   impatient = (signal.SIGINT, signal.SIGTERM)
 
   def note(signal_number, _):
-    if signal_number in impatient and set(_stop_signals) & set(impatient):
+    if at_once or signal_number in impatient and set(_stop_signals) & set(impatient):
       raise KeyboardInterrupt(signal_number)
     _stop_signals.append(signal_number)
 

@@ -24,10 +24,12 @@ def world(tmp_path_factory, finish):
     (folder / 'configs' / f'{name}.py').write_text(textwrap.dedent(source))
   (folder / 'broken.gin').write_text('train_eval_offline.batch_size = 8\nthis is not gin\n')
   (folder / 'good.gin').write_text('train_eval_offline.batch_size = 8\n')
+  (folder / 'rows.gin').write_text('train_eval_offline.shuffle_steps = 1000\n')
   (folder / 'file').write_text('mine')
   finish(['collect_data', *collect_args(folder, 'randwalk')])
   data = folder / 'data' / 'Pendulum-v1'
   shutil.copytree(data, folder / 'data' / 'HalfCheetah-v2')
+  shutil.copytree(data / 'randwalk', folder / 'data' / 'HalfCheetah-v2' / 'eps1')
   shutil.copytree(data / 'randwalk', data / 'damaged')
   os.truncate(data / 'damaged' / '0' / 'data.index', 100)
   rows = load(str(data / 'randwalk' / '0' / 'data'), 3, 1)

@@ -36,6 +36,16 @@ OFFLINE = [
     ['--data_name=randwlak'],
     ['no dataset at {world}/data/Pendulum-v1/randwlak/0/data', "did you mean 'randwalk'?"],
   ),
+  # A name that is right, of data that are not there, where there are others of nearly that name.
+  (
+    ['--data_name=eps3', '--env_name=HalfCheetah-v2', '--data_sub_dir=7'],
+    ['no dataset at {world}/data/HalfCheetah-v2/eps3/7/data', '--sub_dir=7 '
+     '--env_name=HalfCheetah-v2 --data_name=eps3 --config_file=dcfg_eps3'],
+  ),
+  (
+    ['--data_name=eps3', '--env_name=HalfCheetah-v2', '--data_file_name=other'],
+    ['no dataset at {world}/data/HalfCheetah-v2/eps3/0/other'],
+  ),
   (
     ['--data_name=eps3', '--env_name=HalfCheetah-v2'],
     ['no dataset at {world}/data/HalfCheetah-v2/eps3/0/data', 'this collects one: python -m '
@@ -125,6 +135,10 @@ OFFLINE = [
       '--data_root_dir={world}/data --seed=2 --total_train_steps=300000 '
       '--gin_bindings=train_eval_offline.shuffle_steps=1000',
     ],
+  ),
+  (
+    ['--agent_name=brac_primal', '--seed=2', '--gin_file={world}/rows.gin'],
+    ['--total_train_steps=300000 --gin_bindings=train_eval_offline.shuffle_steps=1000'],
   ),
   # Presets.
   (['--gin_file=kl_vq.gin'], ['--gin_file kl_vq.gin: there is no such file', "'kl_vp.gin'?"]),
@@ -293,7 +307,7 @@ def test_the_mistakes_wrote_nothing_elsewhere(mistaken, world):
   for k in range(len(MISTAKES)):
     mistaken(k)[0].wait()
   assert set(os.listdir(world)) == {
-    *('configs', 'data', 'policies', 'broken.gin', 'good.gin', 'file')
+    *('configs', 'data', 'policies', 'broken.gin', 'good.gin', 'rows.gin', 'file')
   }
   assert sorted(os.listdir(world / 'data')) == ['HalfCheetah-v2', 'Pendulum-v1']
 

@@ -131,7 +131,7 @@ def stopped(loop, n):
   os.kill(os.getpid(), signal.SIGTERM)
 Loop.compile = stopped
 from brac import programs, train_online
-programs.run(train_online.main, takes_preset=True)
+programs.run(train_online.main, takes_preset=True, saves=True)
 """
 
 
@@ -197,3 +197,15 @@ def test_a_collection_that_was_stopped_equals_one_that_was_not(start, finish, wo
   )
   assert checkpoint_names(folder) == ['data']
   assert_same_values(folder / 'data', tmp_path / 'straight' / place / 'data')
+
+
+def test_a_program_that_saves_nothing_ends_at_the_first_signal_and_leaves_nothing(
+  start, world, tmp_path
+):
+  film = tmp_path / 'film.gif'
+  command = ['record_video', '--env_name=Pendulum-v1', f'--output={film}', '--steps=100000']
+  command += [f'--checkpoint={world}/policies/pendulum']
+  for number in (signal.SIGTERM, signal.SIGINT):
+    run = start(*command)
+    assert run.stop(number, lambda: os.listdir(tmp_path)) == 128 + number
+    assert not os.listdir(tmp_path) and 'Traceback' not in run.stderr
