@@ -43,7 +43,7 @@ def value(net, s, a):
   return net(tf.concat([s, a], -1))[..., 0]
 
 
-def law(net, s):
+def distribution(net, s):
   """A tanh-normal over the box [-1, 1]^A as a distribution object."""
   mean, u = split(net(s))
   std = tf.exp(-5.0 + 2.5 * (tf.tanh(u) + 1.0))
@@ -114,12 +114,12 @@ class BC(Trainer):
 
   def optimize(self, batch):
     def p_loss():
-      p = law(self.pi, batch.s1)
+      p = distribution(self.pi, batch.s1)
       _, log_pi = draw(p)
       return tf.reduce_mean(self.alpha_e * log_pi - p.log_prob(clip(batch.a1)))
 
     def ae_loss():
-      _, log_pi = draw(law(self.pi, batch.s1))
+      _, log_pi = draw(distribution(self.pi, batch.s1))
       return tf.reduce_mean(-self.alpha_e * (log_pi - self.n_actions))
 
     info = self.descend('p', p_loss, self.pi.trainable_variables)
@@ -163,15 +163,15 @@ class SAC(Critics):
     self.follow(zip(self.qs, self.target_qs))
 
     def next_value():
-      a2, log_pi = draw(law(self.pi, batch.s2))
+      a2, log_pi = draw(distribution(self.pi, batch.s2))
       return self.q(self.target_qs, batch.s2, a2) - tf.exp(self.tau) * log_pi
 
     def p_loss():
-      a, log_pi = draw(law(self.pi, batch.s1))
+      a, log_pi = draw(distribution(self.pi, batch.s1))
       return tf.reduce_mean(tf.exp(self.tau) * log_pi - self.q(self.qs, batch.s1, a))
 
     def a_loss():
-      _, log_pi = draw(law(self.pi, batch.s1))
+      _, log_pi = draw(distribution(self.pi, batch.s1))
       return tf.reduce_mean(-tf.exp(self.tau) * (log_pi - self.n_actions))
 
     return {
@@ -194,7 +194,7 @@ class BRAC(Critics):
     self.follow(zip(self.qs, self.target_qs))
 
     def next_value():
-      p = law(self.pi, batch.s2)
+      p = distribution(self.pi, batch.s2)
       a2, log_pi = draw(p)
       v = self.q(self.target_qs, batch.s2, a2) - self.alpha_entropy * log_pi
       return v - self.alpha * self.divergence(batch.s2, p, batch.a2)
@@ -202,7 +202,7 @@ class BRAC(Critics):
     info = {}
 
     def p_loss():
-      p = law(self.pi, batch.s1)
+      p = distribution(self.pi, batch.s1)
       a, log_pi = draw(p)
       d = self.divergence(batch.s1, p, batch.a1)
       info.update(div_mean=tf.reduce_mean(d), div_std=tf.math.reduce_std(d))
@@ -224,10 +224,10 @@ class Primal(BRAC):
 
   def kl(self, s, p, _):
     a, log_pi = draw(p, 4)
-    return tf.reduce_mean(log_pi - law(self.b, s).log_prob(clip(a)), 0)
+    return tf.reduce_mean(log_pi - distribution(self.b, s).log_prob(clip(a)), 0)
 
   def mmd(self, s, p, _):
-    x, y = p.sample(4), law(self.b, s).sample(4)
+    x, y = p.sample(4), distribution(self.b, s).sample(4)
 
     def k(x, y):
       gap = tf.reduce_sum(tf.abs(x[:, None] - y[None]), -1)
@@ -254,7 +254,7 @@ class Dual(BRAC):
   def c_update(self, batch):
     def loss():
       s, a_b = batch.s1, batch.a1
-      a_pi = law(self.pi, s).sample()
+      a_pi = distribution(self.pi, s).sample()
       u = tf.random.uniform([tf.shape(s)[0], 1])
       a = a_b + u * (a_pi - a_b)
       with tf.GradientTape(watch_accessed_variables=False) as tape:

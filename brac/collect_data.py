@@ -61,4 +61,4 @@ def main(preset: gin_config.Preset) -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main, takes_preset=True, saves=True)
+  programs.run(main, takes_preset=True, stops_itself=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brac import environments, rng, rollouts
+from brac import environments, rng, rollouts, runs
 from brac.errors import UserError, blaming, first_line
 from brac.policies import Policy
 
@@ -185,7 +185,7 @@ def write(path: str, frames: Iterable[np.ndarray], fps: float) -> None:
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     _ENCODERS[os.path.splitext(path)[1]](unfinished, frames, fps)
     os.replace(unfinished, path)
-  except UserError:  # of what is filmed
+  except (UserError, runs.Stopped):  # of what is filmed
     raise
   except Exception as error:  # an encoder raises what it likes
     raise UserError(f'cannot write {path}: {first_line(error)}') from error

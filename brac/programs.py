@@ -62,7 +62,7 @@ def run(
   main: Callable[..., None],
   tensorflow: bool = True,
   takes_preset: bool = False,
-  saves: bool = False,
+  stops_itself: bool = False,
 ) -> NoReturn:
   """Runs a program: parses its flags, calls `main`, exits.
 
@@ -72,8 +72,8 @@ def run(
     main: is called once all is set up.
     tensorflow: whether it needs that; one that does not starts in a moment.
     takes_preset: whether it is given what its gin files and bindings say, a `gin_config.Preset`.
-    saves: whether it saves when it is stopped: it has to ask `runs.stop_requested`. Others end at
-      once.
+    stops_itself: whether it asks `runs.stop_requested`, and saves and ends where a signal came;
+      others end at once.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   brac.is_a_program = True
@@ -108,7 +108,7 @@ def run(
     logging.get_absl_logger().addFilter(
       lambda record: record.levelname != 'INFO' or not record.pathname.startswith(its_place)
     )
-    runs.catch_stops(at_once=not saves)
+    runs.catch_stops(at_once=not stops_itself)
     try:
       main(*presets)
     except runs.Stopped as stopped:

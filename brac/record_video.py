@@ -49,7 +49,7 @@ flags.DEFINE_float(
 
 
 def main(_) -> None:
-  from brac import environments, films, operative
+  from brac import environments, films, operative, runs
   from brac.agents import frozen
   from brac.errors import UserError
 
@@ -80,6 +80,8 @@ def main(_) -> None:
   def frames():
     nonlocal last
     for last in shots:
+      if runs.stop_requested():
+        runs.stop('there is no film')
       yield films.side_by_side(last.pictures)
 
   films.write(output, frames(), rate)
@@ -97,4 +99,4 @@ def _labels(paths: list[str], kinds: list[str]) -> list[str]:
 
 
 if __name__ == '__main__':
-  programs.run(main, takes_preset=True)
+  programs.run(main, takes_preset=True, stops_itself=True)

@@ -99,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  programs.run(main, saves=True)
+  programs.run(main, stops_itself=True)

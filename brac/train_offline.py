@@ -113,4 +113,4 @@ def _clone_command(clone: str, preset: gin_config.Preset) -> str:
 
 
 if __name__ == '__main__':
-  programs.run(main, takes_preset=True, saves=True)
+  programs.run(main, takes_preset=True, stops_itself=True)

@@ -18,7 +18,7 @@ needs_library = pytest.mark.skipif(not CAN_DRAW, reason='neither libEGL nor libO
 
 
 def random_actions(batch, n_steps, seed=0):
-  """Actions `[n_steps, n, A]`, drawn evenly."""
+  """Actions `[n_steps, n, A]`, drawn uniformly."""
   spec = batch.action_spec
   shape = [n_steps, batch.n, *spec.shape]
   return np.random.default_rng(seed).uniform(spec.minimum, spec.maximum, shape).astype(np.float32)

@@ -1,6 +1,7 @@
 """Small gym environments of the kinds that people write; importing this registers them."""
 
 import random
+import threading
 
 import gym
 import numpy as np
@@ -368,6 +369,18 @@ class PairWithDict(Pair):
     return x, {'t': t}
 
 
+class OneThread(Point):
+  """Is of use in the thread alone that it was made in, as a database's connection is."""
+
+  def __init__(self):
+    super().__init__()
+    self.thread = threading.get_ident()
+
+  def observe(self):
+    assert threading.get_ident() == self.thread, 'it was made in another thread'
+    return super().observe()
+
+
 class EzCurriculum(EzPoint):
   """Gives more for a step from its third episode on."""
 
@@ -433,6 +446,7 @@ LIMITED += (
   Pair,
   PairWithDict,
   EzCurriculum,
+  OneThread,
 )
 for kind in LIMITED:
   gym.register(f'{kind.__name__}-v0', entry_point=kind, max_episode_steps=20)

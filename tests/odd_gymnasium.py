@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from gymnasium.utils import EzPickle
 
 
@@ -85,6 +86,11 @@ class Old(Slow):
     super().__init__()
 
 
+def made(**given):
+  """An environment that a function makes, which has no metadata of its own."""
+  return PendulumEnv(**given)
+
+
 class Faulty(Point):
   """Does not observe what its space says."""
 
@@ -143,5 +149,6 @@ for number, (given, _) in enumerate(FAULTS.values()):
   gymnasium.register(f'OddFault{number}-v0', entry_point=Faulty, kwargs=given)
 for kind in (Slow, Goals, Robot, Old):
   gymnasium.register(f'Odd{kind.__name__}-v0', entry_point=kind, max_episode_steps=20)
+gymnasium.register('OddMade-v0', entry_point=made, max_episode_steps=20)
 gymnasium.register('OddPoint-v0', entry_point=Point, max_episode_steps=20)
 gymnasium.register('lab/OddPoint-v0', entry_point=Point, max_episode_steps=20)

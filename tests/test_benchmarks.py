@@ -79,7 +79,9 @@ def test_both_ways_have_the_same_log_density(old_way):
     bias.assign(layer.bias)
   s = tf.constant(ours.transitions().s1[:50])
   a, log_pi = agent.pi(s).sample(Rng(0))
-  np.testing.assert_allclose(old_way.law(trainer.pi, s).log_prob(a), log_pi, rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(
+    old_way.distribution(trainer.pi, s).log_prob(a), log_pi, rtol=1e-3, atol=1e-3
+  )
 
 
 def test_the_table_says_what_is_met():

@@ -187,7 +187,7 @@ def drawn(data, n, draws):
 
 
 @pytest.mark.parametrize('n_added', [4, 7, 11])
-def test_sample_draws_evenly_from_the_held_rows_alone(n_added):
+def test_sample_draws_uniformly_from_the_held_rows_alone(n_added):
   data = empty(7)
   for k in range(n_added):
     data.add(**row(k))

@@ -299,6 +299,7 @@ def test_who_draws_in_an_older_way_is_made_all_the_same():
   'name',
   [
     'gymnasium:Pendulum-v1',
+    ODD + 'Made-v0',
     pytest.param('HalfCheetah-v5', marks=needs_library),
     pytest.param('AntMaze_UMaze-v5', marks=needs_library),
   ],

@@ -847,6 +847,19 @@ def test_a_dataset_of_our_own_is_described_too(own_data, tmp_path):
   assert 'it does not tell whole episodes' in text
 
 
+@pytest.mark.parametrize('knows_box', [True, False])
+def test_what_is_drawn_as_the_box_is_the_box(knows_box, own_data, tmp_path, monkeypatch):
+  drawn, data = {}, own_data(own_rows(published=True))
+  if knows_box:
+    provenance.write(data, {'action_box': {'low': [-9.0] * 2, 'high': [9.0] * 2}})
+  monkeypatch.setattr(description, '_draw', lambda *args: drawn.update(zip(range(8), args)))
+  description.describe(data, str(tmp_path / 'picture.png'))
+  rows, _, _, low, high, whose = (drawn[i] for i in range(6))
+  assert (whose == 'the box') == knows_box
+  np.testing.assert_array_equal(low, [-9] * 2 if knows_box else rows.a1.min(axis=0))
+  np.testing.assert_array_equal(high, [9] * 2 if knows_box else rows.a1.max(axis=0))
+
+
 def test_the_programs_import_describe_and_export(tmp_path, start):
   np.savez(tmp_path / 'mine.npz', **d4rl_arrays(EPISODES))
   root = f'--root_dir={tmp_path / "root"}'

@@ -124,7 +124,7 @@ def test_rows_of_the_same_state_draw_for_themselves(name):
   assert len(np.unique(a, axis=0)) > 20
 
 
-def test_random_actions_are_even_over_the_box():
+def test_random_actions_are_uniform_over_the_box():
   n = 20000
   a = RandomPolicy(*SPECS).act(np.zeros([n, 3], np.float32), Rng(5)).numpy()
   u = (a - LOW) / (HIGH - LOW)
@@ -143,7 +143,7 @@ def test_the_mode_is_the_actors_mode_whatever_the_rng():
   np.testing.assert_array_equal(policy.act(s, Rng(1)), policy.act(s, Rng(0)))
 
 
-def test_a_sample_has_the_actors_law():
+def test_a_sample_has_the_actors_distribution():
   actor = make_actor()
   s = np.repeat(states(1), 20000, 0)
   a = ActorPolicy(*SPECS, actor).act(s, Rng(0)).numpy()
@@ -216,7 +216,7 @@ def test_epsilon_mixes_row_by_row(epsilon, n, seed):
   assert abs(explored - n * epsilon) <= slack
 
 
-def test_epsilon_draws_each_row_for_itself_and_evenly_from_the_box():
+def test_epsilon_draws_each_row_for_itself_and_uniformly_from_the_box():
   n = 20000
   policy = EpsilonPolicy(Constant([0.5, 0.125]), 0.3)
   a = policy.act(np.zeros([n, 3], np.float32), Rng(0)).numpy()

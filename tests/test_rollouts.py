@@ -382,7 +382,7 @@ def test_online_data_is_what_the_environment_did(env_name):
   assert_replays(env_name, t, environments.row_seeds(5, 1)[0])
 
 
-def test_explore_is_even_over_the_box_and_drawn_by_the_seed():
+def test_explore_is_uniform_over_the_box_and_drawn_by_the_seed():
   def explored(seed, n):
     rollout = OnlineRollout('Pendulum-v1', capacity=1000, seed=seed)
     rollout.explore(n)
@@ -405,6 +405,20 @@ def test_online_actions_are_the_policys():
   np.testing.assert_array_equal(t.a1[11:], policy.act(t.s1[11:], Rng(0)))
   np.testing.assert_array_equal(t.a2[10:], policy.act(t.s2[10:], Rng(0)))
   assert TIME_LIMIT in t.end
+
+
+def test_an_environment_is_called_in_one_thread_alone(tmp_path):
+  rollout = OnlineRollout('OneThread-v0', capacity=100, seed=0)
+  rollout.explore(30)
+  advance_online(rollout, random_policy('OneThread-v0'), 0, 50)
+  checkpoints.save(str(tmp_path / 'a'), data=rollout.data.held(), rollout=rollout.hold())
+  rollout.take_up(str(tmp_path / 'a'))
+  rollout.explore(10)
+  assert rollout.data.size == 90
+  rollout.close()
+  policies = {'a': random_policy('OneThread-v0'), 'b': random_policy('OneThread-v0')}
+  assert Evaluator('OneThread-v0', policies, 2, seed=0).run(0)
+  assert len(collect_to(tmp_path, 'OneThread-v0', 50).reward) == 50
 
 
 def test_the_oldest_online_data_goes():

@@ -26,6 +26,7 @@ def world(tmp_path_factory, finish):
   (folder / 'good.gin').write_text('train_eval_offline.batch_size = 8\n')
   (folder / 'rows.gin').write_text('train_eval_offline.shuffle_steps = 1000\n')
   (folder / 'file').write_text('mine')
+  (folder / 'file.gif').write_text('mine')
   finish(['collect_data', *collect_args(folder, 'randwalk')])
   data = folder / 'data' / 'Pendulum-v1'
   shutil.copytree(data, folder / 'data' / 'HalfCheetah-v2')

@@ -307,7 +307,7 @@ def test_the_mistakes_wrote_nothing_elsewhere(mistaken, world):
   for k in range(len(MISTAKES)):
     mistaken(k)[0].wait()
   assert set(os.listdir(world)) == {
-    *('configs', 'data', 'policies', 'broken.gin', 'good.gin', 'rows.gin', 'file')
+    *('configs', 'data', 'policies', 'broken.gin', 'good.gin', 'rows.gin', 'file', 'file.gif')
   }
   assert sorted(os.listdir(world / 'data')) == ['HalfCheetah-v2', 'Pendulum-v1']
 

@@ -5,7 +5,7 @@ The nightly run has more kills, over every program and agent on both kinds of en
     BRAC_KILLS=50 python -m pytest tests/programs/test_kills.py
 
 The number of a kill is the seed of its moments; `-k kill-17-` repeats it. A run is killed once or
-twice, each time at a moment that is even over what a whole run takes, and then let end. Half of
+twice, each time at a moment that is uniform over what a whole run takes, and then let end. Half of
 them run on a file system that cannot link, lock and sync folders.
 """
 

@@ -3,8 +3,10 @@
 import glob
 import importlib.util
 import io
+import json
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from PIL import Image
 from reading import values
 from small_world import bind, check_mistake, offline_args, offline_dir
 
-from brac import environments, policy_loader, rng
+from brac import checkpoints, environments, policy_loader, rng
 from brac.agents import frozen
+from brac.networks import Actor, Box
 from brac.rollouts import Evaluator
 
 
@@ -61,7 +64,6 @@ MISTAKES = [
 
 @pytest.mark.parametrize('place, more, texts', MISTAKES)
 def test_a_mistake_is_one_line_and_leaves_no_film(start, world, place, more, texts):
-  (world / 'file.gif').write_text('mine')
   more = [word.replace('{world}', str(world)) for word in more]
   check_mistake(start('record_video', *args(world, *more, **place)), world, 'record_video', texts)
   assert (world / 'file.gif').read_text() == 'mine'
@@ -101,6 +103,55 @@ def test_bcq_acts_in_films_and_elsewhere_as_in_its_evaluations(finish, world, tm
     assert own.std() > 0.01
     np.testing.assert_allclose(a.mean(), own.mean(), atol=own.std() / 8)
     np.testing.assert_allclose(a.std(), own.std(), rtol=0.15)
+
+
+def test_an_export_tells_which_policy_it_is_of(start, finish, finished, world, tmp_path):
+  units = bind('train_eval_offline', model_params=(((8, 8),), 2))
+  primal = bind(
+    'brac_primal_agent.Agent',
+    behavior_ckpt_file=f'{world}/policies/pendulum',
+    divergence_name='mmd',
+    value_penalty=False,
+    train_alpha=True,
+  )
+  brief = '--agent_name=brac_primal', '--total_train_steps=2', '--n_eval_episodes=0'
+  finish(['train_offline', *offline_args(world, tmp_path, *brief, *units, *primal)])
+  agent = f'--checkpoint={offline_dir(tmp_path, "brac_primal") / "agent"}'
+  idle = bind('brac_primal_agent.Agent', alpha=7.0)
+  plain, largest = finish(
+    ['export_policy', '--env_name=Pendulum-v1', agent, f'--output_dir={tmp_path}/plain'],
+    ['export_policy', '--env_name=Pendulum-v1', agent, f'--output_dir={tmp_path}/max_q',
+     '--policy=max_q', *idle],
+  )  # fmt: skip
+  assert 'this is main; its agent is judged by max_q: --policy=max_q' in plain.stderr
+  assert 'judged by' not in largest.stderr
+  assert 'brac_primal_agent.Agent.alpha is bound, but a policy acts by' in largest.stderr
+  s = np.repeat(np.array([[0.6, -0.8, 0.5]], np.float32), 500, 0)
+  rows = {'0/step_type': tf.zeros(500, tf.int32), '0/observation': tf.constant(s)}
+  rows |= {f'0/{k}': tf.zeros(500) for k in ('reward', 'discount')}
+  for name, is_drawn in (('plain', False), ('max_q', True)):
+    a = tf.saved_model.load(str(tmp_path / name)).signatures['action'](**rows)['action'].numpy()
+    assert (a.std() > 1e-3) == is_drawn
+  for more, texts in (
+    (['--policy=max_q', '--format=onnx'], ['--policy: --format=onnx writes a file of each']),
+    (['--policy=max_q', '--sample'], ['--sample and --policy=max_q are two policies']),
+    (['--policy=max'], ["has no 'max'; there is 'main'", "'max_q'"]),
+  ):
+    command = '--env_name=Pendulum-v1', agent, f'--output_dir={tmp_path}/none', *more
+    check_mistake(start('export_policy', *command), world, 'export_policy', texts)
+    assert not os.path.exists(tmp_path / 'none')
+
+
+def test_an_export_tells_the_order_of_dict_observations(start, finish, tmp_path):
+  here = os.path.dirname(os.path.abspath(__file__))
+  shutil.copy(os.path.join(here, '..', 'odd_environments.py'), start.home)
+  box = Box(np.float32([-1]), np.float32([1]))
+  policy = Actor(3, (8,), box, rng.Rng(0))
+  checkpoints.save(str(tmp_path / 'policy'), policy=policy)
+  common = '--env_name=odd_environments:Goal-v0', f'--checkpoint={tmp_path}/policy'
+  finish(['export_policy', *common, f'--output_dir={tmp_path}/saved'])
+  parts = json.loads((tmp_path / 'saved' / 'observation_parts.json').read_text())
+  assert list(parts.items()) == [('achieved', 1), ('desired', 2)]
 
 
 def test_a_policy_of_another_environment_is_one_line(start, finished, world):

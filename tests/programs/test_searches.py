@@ -46,6 +46,7 @@ def test_a_search_needs_no_simulator(start, tmp_path):
     *(f'--config_dir={configs}', '--n_train=1000', '--n_eval_episodes=0', '--first_rung=200'),
     *('--total_train_steps=300', '--metric=fqe', '--fqe_steps=150', '--n_jobs=2'),
     '--gin_bindings=G = 0.9\ntrain_eval_offline.discount = %G',
+    '--gin_bindings=train_eval_offline.validation_fraction = 0.1',
   ]
   done = start('sweep', *command)
   assert done.wait() == 0, done.stderr
@@ -57,7 +58,9 @@ def test_a_search_needs_no_simulator(start, tmp_path):
     (estimate,) = trial.glob(f'0/fqe/*/Pendulum-v1/randwalk/n1000/fqe/{step}/0')
     steps, columns = results.read_results(str(estimate / 'results.csv'))
     assert steps == (50, 100, 150)
-    assert results.read_settings(str(estimate))['train_eval_offline.discount'] == '0.9'
+    settings = results.read_settings(str(estimate))
+    assert settings['train_eval_offline.discount'] == '0.9'
+    assert settings['train_eval_offline.validation_fraction'] == '0.1'
     assert not (estimate / 'eval').exists()
     values[trial.name] = step, sum(columns['value']) / 3
   assert {step for step, _ in values.values()} == {200, 300}

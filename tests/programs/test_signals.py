@@ -131,7 +131,7 @@ def stopped(loop, n):
   os.kill(os.getpid(), signal.SIGTERM)
 Loop.compile = stopped
 from brac import programs, train_online
-programs.run(train_online.main, takes_preset=True, saves=True)
+programs.run(train_online.main, takes_preset=True, stops_itself=True)
 """
 
 
@@ -199,13 +199,33 @@ def test_a_collection_that_was_stopped_equals_one_that_was_not(start, finish, wo
   assert_same_values(folder / 'data', tmp_path / 'straight' / place / 'data')
 
 
-def test_a_program_that_saves_nothing_ends_at_the_first_signal_and_leaves_nothing(
-  start, world, tmp_path
-):
+def test_a_film_ends_at_the_first_signal_and_leaves_nothing(start, world, tmp_path):
   film = tmp_path / 'film.gif'
   command = ['record_video', '--env_name=Pendulum-v1', f'--output={film}', '--steps=100000']
   command += [f'--checkpoint={world}/policies/pendulum']
   for number in (signal.SIGTERM, signal.SIGINT):
     run = start(*command)
-    assert run.stop(number, lambda: os.listdir(tmp_path)) == 128 + number
-    assert not os.listdir(tmp_path) and 'Traceback' not in run.stderr
+    assert run.stop(number, lambda: os.listdir(tmp_path)) == 128 + number, run.stderr
+    assert run.said == [f'stopped by {number.name}; there is no film']
+    assert not os.listdir(tmp_path)
+
+
+STOPPED_AT_WORK = """
+import os
+from brac import programs, runs
+def main():
+  os.kill(os.getpid(), NUMBER)
+  print(runs.stop_requested())
+programs.run(main, stops_itself=STOPS)
+"""
+
+
+@pytest.mark.parametrize(
+  'number, stops_itself',
+  [(signal.SIGTERM, True), (signal.SIGTERM, False), (signal.SIGINT, False)],
+)
+def test_a_program_that_does_not_stop_itself_ends_at_the_first_signal(number, stops_itself):
+  script = STOPPED_AT_WORK.replace('NUMBER', f'{number:d}').replace('STOPS', f'{stops_itself}')
+  done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+  expected = (0, 'True\n') if stops_itself else (128 + number, '')
+  assert (done.returncode, done.stdout) == expected and 'Traceback' not in done.stderr
