@@ -254,6 +254,15 @@ def test_rows_are_those_of_the_slow_reference(
     assert facts['algorithm'] == 'SAC' and facts['iteration'] == 3
 
 
+def test_the_ends_that_a_user_names_go_before_a_length(do_import, tmp_path, caplog):
+  arrays = d4rl_arrays(EPISODES, **NO_TELLING, my_ends=ENDS)
+  file = write_hdf5(tmp_path / 'file.hdf5', arrays)
+  with caplog.at_level(logging.WARNING, 'absl'):
+    both = do_import(file, episode_ends='my_ends', max_episode_steps=4)
+  assert '--max_episode_steps is not used' in caplog.text
+  assert_same_bits(load(both), load(do_import(file, episode_ends='my_ends', sub_dir='1')))
+
+
 def test_an_episode_that_no_flag_ends_is_cut_off(do_import, tmp_path, caplog):
   arrays = d4rl_arrays(EPISODES)
   arrays['timeouts'][9] = False
@@ -389,6 +398,16 @@ def write_minari(root, dataset_id, episodes, split=None, spec=None, order=None, 
 
 
 MANY = make_episodes(*[(n, (TERMINAL, TIME_LIMIT, CUT_OFF)[n % 3]) for n in range(1, 15)])
+
+
+def test_a_fall_at_the_time_limit_is_a_terminal_state_in_minari_too(do_import, tmp_path):
+  source = write_minari(tmp_path, 'my/data/mixed-v3', MANY)
+  (path,) = tmp_path.rglob('main_data.hdf5')
+  with h5py.File(path, 'a') as f:
+    for i, e in enumerate(MANY):
+      if e.end == TERMINAL:
+        f[f'episode_{i}/truncations'][-1] = True
+  assert_same_bits(load(do_import(source, 'minari')), slow_rows(MANY))
 
 
 @pytest.mark.parametrize('keep_last', [False, True])

@@ -128,13 +128,23 @@ def test_the_order_of_the_data_is_drawn_as_gin_binds_it(use_seed_for_data, seed,
   assert arrived[:3] == [30, 4, seed]
 
 
-@pytest.mark.parametrize('returns, kept_at', [([5, 0, 5, 5, 5], 8), ([5, 0, 5], None)])
-def test_a_policy_is_kept_the_first_time_that_two_evaluations_in_a_row_reach_the_target(
-  returns, kept_at, run, monkeypatch, tmp_path
+@pytest.mark.parametrize(
+  'n, returns, kept_at',
+  [
+    (None, [5, 0, 5, 5, 5], 8),
+    (None, [5, 0, 5], None),
+    (1, [0, 5, 5], 4),
+    (3, [5, 5, 0, 5, 5, 5], 12),
+    (3, [5, 5], None),
+  ],
+)
+def test_a_policy_is_kept_the_first_time_that_so_many_evaluations_in_a_row_reach_the_target(
+  n, returns, kept_at, run, monkeypatch, tmp_path
 ):
   coming = iter(returns)
   monkeypatch.setattr(Evaluator, 'run', lambda self, step: {'main': np.full(1, next(coming))})
   small = dict(model_params=(((8, 8),), 2), batch_size=8, initial_explore_steps=20)
+  small.update({} if n is None else {'eval_target_n': n})  # 2 by default
   run(train_eval_online, total_train_steps=2 * len(returns), eval_freq=2, **small)
   kept = [str(tmp_path / 'run' / f'{name}_partial_target') for name in ('agent', 'replay')]
   assert [checkpoints.exists(path) for path in kept] == [kept_at is not None] * 2

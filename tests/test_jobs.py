@@ -29,11 +29,11 @@ def forked(work):
   return child
 
 
-def hold_lock(folder, seconds):
+def hold_lock(folder, end):
   with open(folder / 'lock', 'a', encoding='utf-8') as handle:
     fcntl.flock(handle, fcntl.LOCK_EX)
     (folder / 'taken').touch()
-    time.sleep(seconds)
+    wait_for(end.exists)
     (folder / 'done').touch()
 
 
@@ -52,7 +52,7 @@ def cores_of_its_own(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('others_do_it', [True, False])
 def test_what_another_program_is_at_work_on_is_waited_for(tmp_path, capsys, others_do_it):
-  child = forked(lambda: hold_lock(tmp_path, 2))
+  child = forked(lambda: hold_lock(tmp_path, tmp_path / 'other'))
   wait_for((tmp_path / 'taken').exists)
   is_done = (tmp_path / 'done').exists if others_do_it else lambda: False
   jobs = [

@@ -137,6 +137,24 @@ def test_a_preset_is_the_command_that_the_authors_published(name):
   assert PUBLISHED[name].items() <= gin_config.parse([f'{name}.gin'], []).bound.items()
 
 
+# What else is not as the programs have it by default.
+OTHERS = {'bear': {'mmd.use_sqrt': True}}
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_a_preset_changes_nothing_else(name):
+  preset = gin_config.parse([f'{name}.gin'], [])
+  agent_name, own = ROWS[name]
+  changed = {key for key, value in preset.bound.items() if repr(value) != gin_config.default(key)}
+  meant = {f'train_eval_offline.{key}' for key in ('agent_name', 'model_params', 'optimizers')}
+  tuned = {'alpha'} if agent_name.startswith('brac') else set()
+  tuned |= {'target_divergence'} if name == 'bear' else set()
+  meant |= {f'{agent_name}_agent.Agent.{key}' for key in tuned | own.keys()}
+  meant |= PUBLISHED.get(name, {}).keys() | OTHERS.get(name, {}).keys()
+  assert OTHERS.get(name, {}).items() <= preset.bound.items()
+  assert changed <= meant
+
+
 @pytest.mark.parametrize('name', ROWS)
 def test_what_is_tuned_has_a_short_name(name):
   macros = {'POLICY_LR'}

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from brac import checkpoints, results
-from brac.data import provenance
+from brac.data import provenance, references
 from brac.data.replay import Dataset
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, Transitions
 from brac.errors import UserError
@@ -60,7 +61,8 @@ def tree(tmp_path):
 
 
 def run_report(root, *args):
-  command = [sys.executable, '-m', 'brac.report', f'--root_dir={root}', '--last=2', *args]
+  command = [sys.executable, '-m', 'brac.report', f'--root_dir={root}', '--last=2']
+  command += [f'--data_root_dir={root}/nowhere', *args]  # and not the user's own
   return subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(root))
 
 
@@ -137,7 +139,8 @@ def test_estimates_are_no_returns(tree):
   (run,) = [run for run in results.read_runs(tree) if run.agent == 'fqe']
   assert run.returns['value'] == (1.0, 2.0, 3.0) and not results.without_estimates(run).returns
   done = run_report(tree)
-  assert done.returncode == 0 and 'fqe value' not in done.stdout and 'nan' not in done.stdout
+  assert done.returncode == 0 and 'fqe value' not in done.stdout
+  assert not re.search(r'\bnan\b', done.stdout.rpartition('\nas CSV')[0])
   lines = [line for line in read_csv(tree / 'report' / 'evaluations.csv') if line[3] == 'fqe']
   assert ['value', '', '3.0', 'finished'] in [line[7:] for line in lines]
   assert all(line[8:10] == ['', ''] for line in lines if line[7] == 'main')
@@ -715,6 +718,23 @@ def test_data_that_is_not_there_or_bad_is_a_note(tmp_path):
 # D4RL's references of HalfCheetah-v2 and Walker2d-v2.
 _LOW, _HIGH = -280.178953, 12135.0
 _WALKER = 1.629008, 4592.3
+
+
+# As the specification has them.
+_REFERENCES = {
+  'HalfCheetah-v2': (-280.178953, 12135.0),
+  'Hopper-v2': (-20.272305, 3234.3),
+  'Walker2d-v2': (1.629008, 4592.3),
+  'Ant-v2': (-325.6, 3879.7),
+}
+
+
+@pytest.mark.parametrize('env_name', _REFERENCES)
+def test_the_reference_scores_are_those_of_d4rl(env_name):
+  found = references.find(env_name, {})
+  assert found == (*_REFERENCES[env_name], 'D4RL')
+  assert (found.score(found.low), found.score(found.high)) == (0, 100)
+  assert references.find('Pendulum-v1', {}) is None
 
 
 def score(x, low=_LOW, high=_HIGH):

@@ -314,10 +314,12 @@ def test_a_job_waits_for_what_it_needs_and_a_failed_one_stops_no_other(tmp_path)
 
 
 def test_so_many_jobs_run_at_a_time(tmp_path):
-  script = 'echo + >> log; sleep 1; echo - >> log'
+  # Each waits until as many as are to run at a time have begun, and a moment for one too many.
+  waits = 'while [ $(grep -c + log) -lt {} ]; do sleep 0.05; done; sleep 0.5'
+  script = f'echo + >> log; {waits}; echo - >> log'
   for n_jobs in (1, 2, 3):
     (tmp_path / 'log').write_text('')
-    process = schedule(tmp_path, [(str(k), script, []) for k in range(4)], n_jobs)
+    process = schedule(tmp_path, [(str(k), script.format(n_jobs), []) for k in range(4)], n_jobs)
     assert process.wait() == 0
     process.stdout.close()
     running = [1 if sign == '+' else -1 for sign in (tmp_path / 'log').read_text().split()]

@@ -89,11 +89,31 @@ def test_an_online_run_that_was_stopped_equals_one_that_was_not(start, straight,
   assert no_litter(folder)
 
 
+STOPPED_AFTER_AN_EVALUATION = """
+import os
+from brac.runs.record import Record
+evaluation = Record.evaluation
+def stopped(record, step, *args):
+  evaluation(record, step, *args)
+  if step == 200:
+    os.kill(os.getpid(), NUMBER)
+Record.evaluation = stopped
+from brac import programs, train_online
+programs.run(train_online.main, takes_preset=True, stops_itself=True)
+"""
+
+
+def stop_after_an_evaluation(command, number):
+  """Trains online, and sends itself a signal after the evaluation at step 200."""
+  script = STOPPED_AFTER_AN_EVALUATION.replace('NUMBER', str(int(number)))
+  return subprocess.run([sys.executable, '-c', script, *command[1:]], capture_output=True)
+
+
 def test_an_online_run_that_is_killed_before_it_saved_a_step_starts_afresh(start, world, tmp_path):
   command, folder = ['train_online', *online_args(tmp_path)], online_dir(tmp_path)
   command.append('--eval_target=-1e9')
-  run = start(*command)
-  assert run.stop(signal.SIGKILL, lambda: n_rows(folder) >= 1) == -signal.SIGKILL
+  assert stop_after_an_evaluation(command, signal.SIGKILL).returncode == -signal.SIGKILL
+  assert n_rows(folder) == 1 and values(folder / 'state')['global_step'] == 0
   # Another run would leave this one's partially trained policy among its own files.
   check_mistake(start(*command, '--seed=1'), world, 'train_online', ['--seed was 0, is 1'])
   assert start(*command).wait() == 0
@@ -162,8 +182,7 @@ def test_an_online_run_killed_while_it_ends_goes_on(start, tmp_path):
   """At the end the state gives way to two files: whichever of them is missing, nothing is lost."""
   folder = online_dir(tmp_path)
   command = ['train_online', *online_args(tmp_path)]
-  run = start(*command)
-  assert run.stop(signal.SIGTERM, lambda: n_rows(folder) >= 1) == 143
+  assert stop_after_an_evaluation(command, signal.SIGTERM).returncode == 143
   state = {
     n: content for n, content in files(folder).items() if re.match(r'state\.(index|data)', n)
   }
