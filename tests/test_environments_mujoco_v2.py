@@ -18,6 +18,7 @@ from environment_helpers import TASKS, assert_user_error, needs_library, random_
 from brac import environments
 from brac.environments import make_batch, row_seeds
 from brac.environments.mujoco_v2.tasks import TASKS as TASK_CLASSES
+from brac.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*out of date')
 
@@ -116,6 +117,26 @@ def test_rewards_do_not_depend_on_the_layout_of_the_actions():
     _, rewards, _ = batches[0].step(actions)
     _, other_rewards, _ = batches[1].step(np.asfortranarray(actions))
     np.testing.assert_array_equal(rewards, other_rewards)
+
+
+@pytest.mark.parametrize('name', TASKS)
+@pytest.mark.parametrize('how', ['velocity', 'action'])
+def test_a_simulation_that_becomes_unstable_is_an_error(name, how, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # where MuJoCo leaves a log of it
+  batch = make_batch(name, 3, seed=0)
+  batch.reset()
+  actions = np.zeros([3, *batch.action_spec.shape], np.float32)
+  batch.step(actions)
+  if how == 'velocity':
+    batch._simulation.datas[1].qvel[:] = 1e9
+  else:
+    actions[1] = np.nan
+  with pytest.raises(UserError, match='is unstable: MuJoCo has numbers that are NaN'):
+    batch.step(actions)
+  # The others, and after a reset it too, go on.
+  batch.step(actions[[0, 2]], [0, 2])
+  batch.reset([1])
+  batch.step(actions[:1], [1])
 
 
 def test_ant_contact_forces():

@@ -9,9 +9,13 @@ import numpy as np
 
 from brac.environments.mujoco_v2.models import derive_model
 from brac.environments.mujoco_v2.tasks import TORSO, Ant, Task
+from brac.errors import UserError
 
 # What a later step reads of an MjData, but for the torso's position, which Ant's reward reads late.
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+# The warnings after which MuJoCo goes on from another state, as if nothing were: positions,
+# velocities, accelerations and controls that are NaN, infinite or huge.
+_UNSTABLE = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
 
 
 class Simulation:
@@ -35,6 +39,7 @@ class Simulation:
     self._ctrl = _Field([data.ctrl for data in self.datas])
     self._qpos = _Field([data.qpos for data in self.datas])
     self._qvel = _Field([data.qvel for data in self.datas])
+    self._unstable = _Field([data.warning.number[_UNSTABLE] for data in self.datas])
     self._forces = _Field([data.cfrc_ext.reshape(-1) for data in self.datas])
     self._no_forces = np.zeros([len(self.datas), self.model.nbody * 6])
     # The thread that calls `step` does a share of the work itself.
@@ -91,12 +96,21 @@ class Simulation:
   def step(
     self, rows: Sequence[int], actions: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
-    """Takes one step with actions `[k, A]`: observations, rewards, terminals and info arrays."""
+    """Takes one step with actions `[k, A]`: observations, rewards, terminals and info arrays.
+
+    Raises:
+      UserError: a simulation became unstable, where mujoco-py raises an error too.
+    """
     # gym sums in the actions' own precision, and goes on in float64.
     effort = np.square(actions).sum(axis=1).astype(np.float64)
     before = self._forward[rows]
     self._ctrl[rows] = actions
     self._simulate([self.datas[row] for row in rows])
+    if self._unstable[rows].any():
+      raise UserError(
+        f'a simulation of {self._task.__name__} is unstable: MuJoCo has numbers that are NaN, '
+        'infinite or huge'
+      )
     speed = (self._forward[rows] - before)[:, 0] / self.dt
     coordinates = self._coordinates(rows)
     rewards, terminals, info = self._task.judge(speed, effort, *coordinates)
@@ -153,8 +167,10 @@ class _Field:
     addresses = np.array([array.ctypes.data for array in arrays])
     lowest, width = arrays[addresses.argmin()], arrays[0].size
     offsets = (addresses - addresses.min()) // lowest.itemsize
-    self._memory = np.lib.stride_tricks.as_strided(lowest, [offsets.max() + width])
-    self._places = offsets[:, np.newaxis] + np.arange(width)
+    numbers = np.arange(width) * (lowest.strides[0] // lowest.itemsize)
+    size = offsets.max() + numbers[-1] + 1
+    self._memory = np.lib.stride_tricks.as_strided(lowest, [size], [lowest.itemsize])
+    self._places = offsets[:, np.newaxis] + numbers
 
   def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
     return self._memory[self._places[rows]]
