@@ -54,9 +54,10 @@ def _layer(policy: StoredPolicy, name: str, n_in: int) -> tuple[np.ndarray, np.n
     )
   except (KeyError, ValueError, TypeError):
     raise UserError(f'it has no {name}/weight and {name}/bias of numbers') from None
+  if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+    raise UserError(f'its {name}/weight and {name}/bias are not all finite')
   for kernel in (weight.T, weight):  # PyTorch's own order first
-    is_finite = np.isfinite(kernel).all() and np.isfinite(bias).all()
-    if kernel.shape == (n_in, *bias.shape) and is_finite:
+    if kernel.shape == (n_in, *bias.shape):
       return kernel, bias
   raise UserError(f'its {name}/weight is {list(weight.shape)}, where {n_in} numbers go in')
 

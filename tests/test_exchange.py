@@ -807,6 +807,7 @@ def test_brac_primal_takes_the_policy_of_the_data(collected, do_import, tmp_path
     (dict(output_distribution=np.bytes_('gaussian')), "'output_distribution': 'gaussian'"),
     ({'last_fc/weight': np.zeros([6, 5], np.float32)}, r'last_fc/weight is \[6, 5\]'),
     ({'fc1/bias': np.zeros([], np.float32)}, 'fc1/weight is'),
+    ({'last_fc/bias': np.full([6], np.nan, np.float32)}, 'last_fc/bias are not all finite'),
   ],
 )
 def test_a_policy_of_another_kind_is_not_kept_and_that_is_said(

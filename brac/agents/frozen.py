@@ -91,7 +91,7 @@ def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:
     )
   common = inspect.signature(Agent.__init__).parameters.keys() - {'self', *_GIVEN}
   own = inspect.signature(made).parameters.keys()
-  # What gin asked a class for counts before what it asked those for that the class is made from.
+  # Of the class and those that it is made from the last word is its own.
   places = [(_EXPERIMENTS, common), *((_selectors(c), own) for c in reversed(made.__mro__))]
   parameters = {}
   for selectors, names in places:

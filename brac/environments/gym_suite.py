@@ -98,10 +98,9 @@ def _limit_once(env: gym.Env) -> None:
   It takes the end that the inner one made for the environment's own, a terminal state.
   """
   limits = [layer for layer in layers(env) if isinstance(layer, gym.wrappers.TimeLimit)]
-  steps = [limit._max_episode_steps for limit in limits]
-  for i, limit in enumerate(limits):
-    if steps[i] is not None and i != int(np.argmin([x or np.inf for x in steps])):
-      limit._max_episode_steps = np.inf
+  limits = [limit for limit in limits if limit._max_episode_steps is not None]
+  for limit in sorted(limits, key=lambda limit: limit._max_episode_steps)[1:]:
+    limit._max_episode_steps = np.inf
 
 
 def _is_tuple_with_dict(space: Any) -> bool:
