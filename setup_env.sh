@@ -10,7 +10,12 @@ version='import sys; print("%d.%d" % sys.version_info[:2])'
 # The Pythons on the PATH that the project runs on, the machine's own first.
 find_pythons() {
   local name
-  for name in ${BRAC_PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python}; do
+  if [ -n "${BRAC_PYTHON:-}" ]; then
+    set -- "$BRAC_PYTHON"
+  else
+    set -- python3 python3.13 python3.12 python3.11 python3.10 python
+  fi
+  for name; do
     if "$name" -c "$is_supported" >/dev/null 2>&1; then echo "$name"; fi
   done
 }
@@ -18,10 +23,10 @@ find_pythons() {
 # Makes the environment with a Python that is there, or with one that uv finds or fetches.
 try_venv() {
   local python
-  for python in $(find_pythons); do
-    "$python" -m venv "$venv" >/dev/null 2>&1 && return
+  while IFS= read -r python; do
+    "$python" -m venv "$venv" </dev/null >/dev/null 2>&1 && return
     rm -rf "$venv"
-  done
+  done < <(find_pythons)
   if command -v uv >/dev/null 2>&1; then
     uv venv --quiet --seed --python '>=3.10,<3.14' "$venv" && return
     rm -rf "$venv"
@@ -33,6 +38,11 @@ make_venv() {
   local python other package=python3-venv
   if [ ! -f "$venv/pyvenv.cfg" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
     echo "$0: $venv is there, and is no virtual environment" >&2
+    exit 1
+  fi
+  if [ -f "$venv/bin/activate" ]; then  # whole but for pip, as uv makes them
+    "$venv/bin/python" -m ensurepip --default-pip >/dev/null 2>&1 && [ -x "$venv/bin/pip" ] && return
+    echo "$0: $venv has no pip, and its Python cannot put one there; remove it, and it is made anew" >&2
     exit 1
   fi
   try_venv && return
@@ -65,9 +75,18 @@ if ! "$venv/bin/python" -c "$is_supported" >/dev/null 2>&1; then
   exit 1
 fi
 source "$venv/bin/activate"
+if [ ! "${VIRTUAL_ENV:-$venv}" -ef "$venv" ]; then  # moved or copied: its programs are those of there
+  echo "$0: $venv was made at $VIRTUAL_ENV; remove it, and it is made anew" >&2
+  exit 1
+fi
 # Again only where what it installs has changed, or is in another folder.
-stamp="$venv/installed$extras-$( (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d ' ' -f 1)"
+checksum=$( (pwd; cat pyproject.toml constraints.txt) | cksum | cut -d ' ' -f 1)
+stamp="$venv/installed$extras-$checksum"
 if [ ! -f "$stamp" ]; then
+  # First of all what was installed before is no more: pip may be stopped halfway.
+  for old in "$venv"/installed*; do
+    if [ "${old%-"$checksum"}" = "$old" ]; then rm -f "$old"; fi
+  done
   echo "installing into $venv, a few minutes the first time" >&2
   # The constraints spare pip a long search for versions that go together. Compiling all that is
   # installed is most of a minute, and is to be: what is compiled at its first import warns of the
@@ -79,6 +98,5 @@ if [ ! -f "$stamp" ]; then
       "on this machine, another Python of $supported may have one (BRAC_PYTHON=python3.12)" >&2
     exit 1
   fi
-  rm -f "$venv/installed$extras"-*
   touch "$stamp"
 fi

@@ -10,6 +10,7 @@ machine.
 
 import argparse
 import collections
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -386,6 +387,8 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=5, help='rounds of each comparison')
   parser.add_argument('--out', default=os.path.dirname(os.path.abspath(__file__)), help='folder')
   args = parser.parse_args()
+  if importlib.util.find_spec('tf_agents') is None:
+    parser.exit(1, 'the old way needs TF-Agents: pip install --no-deps tf-agents==0.19.0\n')
   os.makedirs(args.out, exist_ok=True)
   results, rows = {}, []
   for part in args.only:

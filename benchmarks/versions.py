@@ -65,7 +65,8 @@ def serve() -> None:
     if case == 'online':
       seconds = ours.train_online(n)
     elif case == 'collection':
-      seconds = ours.collect('HalfCheetah-v2', 50 * n, 0)[0]
+      # A thousand rows an environment; of fewer environments the policy's calls would be the most.
+      seconds = ours.collect('HalfCheetah-v2', 1000 * max(100, n), 0)[0]
     elif case == 'evaluation':
       seconds = ours.evaluate('HalfCheetah-v2', ('main',), n)[0]
     else:

@@ -48,19 +48,23 @@ class _AfterImport(importlib.abc.MetaPathFinder):
   """Calls a function with a module once that is imported."""
 
   def __init__(self, name: str, then: Callable[[ModuleType], None]):
-    self._name, self._then = name, then
+    self._name, self._then, self._asks = name, then, False
 
   def find_spec(self, name, path, target=None):
-    if name != self._name:
+    if name != self._name or self._asks:
       return None
-    sys.meta_path.remove(self)  # from now on the others find it
-    spec = importlib.util.find_spec(name)
+    self._asks = True  # the others, who find it
+    try:
+      spec = importlib.util.find_spec(name)
+    finally:
+      self._asks = False
     if spec is not None:
       execute = spec.loader.exec_module
 
       def exec_module(module):
         execute(module)
         self._then(module)
+        sys.meta_path.remove(self)  # not before: who asks for a spec need not import it
 
       spec.loader.exec_module = exec_module
     return spec

@@ -1,11 +1,13 @@
 """The docs: the site builds without a warning, its commands are commands, its Python runs."""
 
 import importlib.util
+import os
 import pathlib
 import re
 import shlex
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -63,3 +65,41 @@ def test_the_readmes_python_runs():
   ran = subprocess.run([sys.executable, '-c', text], cwd=_ROOT, capture_output=True, text=True)
   assert ran.returncode == 0, ran.stderr
   assert ran.stdout.startswith('tf.Tensor(')
+
+
+# A program as the job scripts start it: it saves when it is told to stop.
+_TRAINING = """#!/usr/bin/env bash
+echo "$@" >> ran
+trap 'echo saved >> ran; exit 143' TERM
+touch started
+while [ ! -e ends ]; do sleep 0.05; done
+exit $(cat ends)"""
+
+
+@pytest.mark.parametrize('script', [text for _, text in blocks('bash') if '#SBATCH' in text])
+@pytest.mark.parametrize('ends, requeues', [('TERM', True), ('75', None), ('0', False)])
+def test_a_job_of_slurm_queues_its_own_task_again(script, ends, requeues, tmp_path):
+  for name, text in (('python', _TRAINING), ('scontrol', '#!/bin/sh\necho "$@" >> queued')):
+    (tmp_path / 'bin').mkdir(exist_ok=True)
+    (tmp_path / 'bin' / name).write_text(text)
+    (tmp_path / 'bin' / name).chmod(0o755)
+  (tmp_path / 'commands.txt').write_text('python -m one\npython -m brac.train_offline "a b"\n')
+  (tmp_path / 'job.sh').write_text(script)
+  # The task whose job has the number of the whole array.
+  task = {'SLURM_JOB_ID': '70', 'SLURM_ARRAY_JOB_ID': '70', 'SLURM_ARRAY_TASK_ID': '2'}
+  env = {**task, 'PATH': f'{tmp_path}/bin:{os.environ["PATH"]}'}
+  job = subprocess.Popen(['bash', 'job.sh'], cwd=tmp_path, env=env)
+  while not (tmp_path / 'started').exists():
+    assert job.poll() is None
+    time.sleep(0.02)
+  if ends == 'TERM':
+    job.terminate()
+  else:
+    (tmp_path / 'ends').write_text(ends)
+  assert job.wait() == (143 if ends == 'TERM' else int(ends))
+  ran, *saved = (tmp_path / 'ran').read_text().splitlines()
+  assert ran.startswith('-m brac.') and saved == ['saved'] * (ends == 'TERM')
+  if requeues is None:  # 75: where each task is a run, another may have its folder
+    requeues = 'commands.txt' in script
+  queued = (tmp_path / 'queued').read_text() if (tmp_path / 'queued').exists() else ''
+  assert queued == 'requeue 70_2\n' * requeues

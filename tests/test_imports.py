@@ -1,8 +1,13 @@
-"""The rooms import each other one way: no circle, also not of imports within functions."""
+"""The rooms import each other one way; what `import brac` changes in others it does at any time."""
 
 import ast
+import importlib.util
 import os
 import pathlib
+import subprocess
+import sys
+
+import pytest
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
@@ -36,3 +41,22 @@ def test_no_module_is_imported_by_what_it_imports():
     for module in leaves:
       del left[module]
   assert not left, 'a circle: ' + os.linesep.join(f'{m} imports {n}' for m, n in left.items())
+
+
+_PATCHED = {
+  'gym': "gym.spec('Hopper-v2').entry_point.startswith('brac.')",
+  'tf_agents.environments.gym_wrapper': (
+    "tf_agents.environments.gym_wrapper.GymWrapper._step.__module__ == 'brac.patches'"
+  ),
+}
+
+
+@pytest.mark.parametrize('asks', [True, False])
+@pytest.mark.parametrize('name', _PATCHED)
+def test_what_is_patched_is_so_though_somebody_asked_whether_it_is_there(name, asks):
+  if importlib.util.find_spec(name.partition('.')[0]) is None:
+    pytest.skip(f'no package {name.partition(".")[0]}')
+  ask = f'importlib.util.find_spec({name!r}); ' * (2 * asks)
+  code = f'import importlib.util, brac; {ask}import {name}; assert {_PATCHED[name]}'
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr

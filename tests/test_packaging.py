@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -75,3 +76,18 @@ def test_the_constraints_have_one_version_of_each_requirement(python):
   for requirement in map(Requirement, [*project['dependencies'], *itertools.chain(*extras)]):
     if applies(requirement):
       assert requirement.specifier.contains(versions[requirement.name]), requirement
+
+
+def test_the_extras_that_pages_install_leave_the_clone_in_its_place():
+  with open(_ROOT / 'pyproject.toml', encoding='utf-8') as f:
+    (table,) = re.findall(r'^\[project.optional-dependencies\]\n(.*?)^\[', f.read(), re.M | re.S)
+  extras, n_found = set(re.findall(r'^([\w-]+) = \[', table, re.M)), 0
+  for path in [_ROOT / 'README.md', *(_ROOT / 'docs').glob('*.md')]:
+    for options, names in re.findall(
+      r'pip install (.*?)"\.\[([\w,-]+)\]', path.read_text(encoding='utf-8')
+    ):
+      n_found += 1
+      # Without it pip takes a copy in the place of the clone, which is not what is edited then.
+      assert options == '--editable ', path
+      assert set(names.split(',')) <= extras, path
+  assert n_found > 4

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -25,7 +26,7 @@ esac
 _MAKES = r"""
 folder="${@: -1}"; echo "$@" >> "$HOME/made"
 mkdir -p "$folder/bin"; touch "$folder/pyvenv.cfg"
-echo "PATH=$PWD/$folder/bin:\$PATH" > "$folder/bin/activate"
+echo "VIRTUAL_ENV='$PWD/$folder'; PATH='$PWD/$folder/bin':\$PATH" > "$folder/bin/activate"
 ln -s "$HOME/bin/supported" "$folder/bin/python"; ln -s "$HOME/bin/a_pip" "$folder/bin/pip"
 exit 0"""
 _PIP = """#!/usr/bin/env bash
@@ -165,3 +166,96 @@ def test_an_environment_of_a_python_that_does_not_do_is_said(machine):
   assert done.stderr == (
     f'./run.sh: .venv is not of Python {_SUPPORTED}; remove it, and it is made anew\n'
   )
+
+
+def n_installs(machine):
+  return len((machine.home / 'pip').read_text().splitlines())
+
+
+@pytest.mark.parametrize('how', [shutil.move, shutil.copytree])
+def test_an_environment_of_another_place_is_said(machine, tmp_path_factory, how):
+  machine.python('python3', 12, _MAKES)
+  assert machine.set_up().returncode == 0
+  other = tmp_path_factory.mktemp('other') / 'clone'
+  how(machine.home, other)
+  before = machine.home
+  machine.home = other
+  for name, program in (('python', 'supported'), ('pip', 'a_pip')):  # which are no links in truth
+    (other / '.venv' / 'bin' / name).unlink()
+    (other / '.venv' / 'bin' / name).symlink_to(other / 'bin' / program)
+  done = machine.set_up()
+  assert done.returncode == 1 and n_installs(machine) == 1
+  assert done.stderr == (
+    f'./run.sh: .venv was made at {before}/.venv; remove it, and it is made anew\n'
+  )
+  shutil.rmtree(other / '.venv')
+  assert machine.set_up().returncode == 0
+
+
+@pytest.mark.parametrize('pip_fails', [True, False])
+def test_what_another_set_up_may_have_changed_is_installed_again(machine, pip_fails):
+  machine.python('python3', 12, _MAKES)
+  for extras in ('', '[dev]', '', '[dev]'):  # which do not undo each other
+    assert machine.set_up(extras=extras).returncode == 0
+  assert n_installs(machine) == 2
+  project = machine.home / 'pyproject.toml'
+  before = project.read_text()
+  project.write_text(before + '\n')
+  assert machine.set_up(PIP_STATUS='1' if pip_fails else '0').returncode == pip_fails
+  project.write_text(before)
+  assert machine.set_up(extras='[dev]').returncode == 0
+  assert n_installs(machine) == 4
+
+
+def test_an_environment_without_pip_is_left_as_it_is(machine):
+  machine.python('python3', 12, _MAKES)
+  venv = machine.home / '.venv'
+  (venv / 'bin').mkdir(parents=True)
+  (venv / 'bin' / 'activate').write_text('')
+  (venv / 'bin' / 'python').symlink_to(machine.home / 'bin' / 'supported')
+  for name in ('pyvenv.cfg', 'mine'):
+    (venv / name).write_text('mine')
+  done = machine.set_up()
+  assert done.returncode == 1 and not (machine.home / 'made').exists()
+  assert done.stderr == (
+    './run.sh: .venv has no pip, and its Python cannot put one there; remove it, and it is made '
+    'anew\n'
+  )
+  assert sorted(os.listdir(venv)) == ['bin', 'mine', 'pyvenv.cfg']
+
+
+def test_a_python_with_a_space_in_its_path(machine):
+  folder = machine.home / 'bin' / 'a folder'
+  folder.mkdir()
+  machine.python('a folder/python', 11, _MAKES)
+  done = machine.set_up(BRAC_PYTHON=str(folder / 'python'))
+  assert done.returncode == 0, done.stderr
+
+
+_PROGRAM = """#!/usr/bin/env bash
+if [ "$1" = -c ]; then exit 0; fi
+echo "$@" >> "$HOME/ran"
+if [ "$2" = brac.train_offline ]; then
+  trap 'echo saved >> "$HOME/ran"; exit 143' TERM
+  touch "$HOME/trains"
+  while :; do sleep 0.05; done
+fi"""
+
+
+def test_a_run_that_is_told_to_stop_lets_its_program_save(machine):
+  machine.python('python3', 12, _MAKES)
+  shutil.copy(_ROOT / 'run.sh', machine.home)
+  for name in ('dirname', 'sleep'):
+    (machine.home / 'bin' / name).symlink_to(shutil.which(name))
+  machine.put('supported', _PROGRAM)
+  env = {'HOME': str(machine.home), 'PATH': str(machine.home / 'bin')}
+  command = ['bash', './run.sh', "o'brien"]
+  process = subprocess.Popen(command, cwd=machine.home, env=env, stderr=subprocess.PIPE)
+  while not (machine.home / 'trains').exists():
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.02)
+  process.terminate()
+  assert process.wait() == 143
+  collection, training, saved = (machine.home / 'ran').read_text().splitlines()
+  assert 'brac.collect_data' in collection and 'brac.train_offline' in training
+  assert saved == 'saved'

@@ -223,7 +223,9 @@ def ship(source: str, root: str, command: str, commit: str) -> None:
   results = os.path.join(os.path.dirname(source), 'results.csv')
   if name == 'agent_behavior' and not os.path.isfile(results):
     raise UserError(f'{results}, which is shipped with a clone, is not there')
+  # What may go wrong does before there are files.
   returns = measure(source, place.split(os.sep)[0])
+  origin = clones.origin(source)._asdict() if name == 'agent_behavior' else None
 
   names = []
   if not there_already:
@@ -236,7 +238,6 @@ def ship(source: str, root: str, command: str, commit: str) -> None:
     if is_results or re.fullmatch(re.escape(name) + r'\.(index|data-\d{5}-of-\d{5})', file):
       names.append(file)
   sha256 = {file: _sha256(os.path.join(folder, file)) for file in names}
-  origin = clones.origin(source)._asdict() if name == 'agent_behavior' else None
   write(root, {**entries, place: Entry(command, commit, seed, returns, sha256, origin)})
   print(f'{path}: {_returns(returns)}')
 
