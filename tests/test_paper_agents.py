@@ -756,7 +756,7 @@ _HUGE = (1e999, 1e39, -1e39)
     ('sac', 'weight_decays', ((-1,), (1e999,), (1e39,), ('0.1',))),
     ('sac', 'optimizers', ((('adam', 1e39),), (('adam', 1e-60),), (('adam', '0.001'),))),
     ('sac', 'model_params', ((((True,),), 2), (((10**20,),), 2), (((8,),), True))),
-    ('bcq', 'model_params', ((((8,),), 2, 1e999), (((8,),), 2, True), (((8,),), 2, 0))),
+    ('bcq', 'model_params', ((((8,),), 2, 1e999), (((8,),), 2, True), (((8,),), 2, -0.1))),
   ],
 )
 def test_a_wrong_value_of_what_an_experiment_binds_begins_the_message(
