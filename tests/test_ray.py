@@ -39,7 +39,7 @@ for line in sys.stdin:
   print('REMOVED', flush=True)
 cluster.shutdown()
 """
-STEPS = 6000
+STEPS = 12000  # so many that neither is over before both have begun
 PLACE = 'Pendulum-v1/randwalk/n1000/sac/0'
 
 

@@ -100,6 +100,9 @@ def leaf(root):
   return lock.parent
 
 
+_was_killed = []  # of those that were to be
+
+
 @pytest.mark.parametrize('kill', KILLS, ids=['-'.join(map(str, ('kill', *x))) for x in KILLS])
 def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(
   start,
@@ -119,6 +122,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(
       os.kill(run.pid, signal.SIGKILL)
     print(f'kill {k} of {" ".join(what)} after {moment:.2f} of {seconds:.2f} s: {run.wait()}')
     assert run.status in (0, -signal.SIGKILL), run.stderr
+    _was_killed.append(run.status != 0)
   last = start(*command)
   assert last.wait() == 0, last.stderr
   folder = leaf(tmp_path)
@@ -128,3 +132,9 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(
     assert_same_values(folder / 'data', other / 'data')
   else:
     assert_same_run(folder, other)
+
+
+def test_some_were_killed_before_they_were_over():
+  if not _was_killed:
+    pytest.skip('none was to be')
+  assert any(_was_killed), 'the moments are of a run that was slower'
