@@ -49,6 +49,22 @@ def test_a_person_reads_the_readme():
   assert len((_ROOT / 'README.md').read_text('utf-8').splitlines()) <= 200
 
 
+def test_the_readme_has_a_line_on_each_difference_from_the_published_code():
+  """Those of section 7 of the specification; the page has them too."""
+  told = '`--seed` seeds', 'Targets start', 'restore', 'time limit is not', '`shuffle_steps=0`'
+  told += (
+    '`bcq_agent.Agent.paper_code=True`',
+    'what a flag sets',
+    'per row',
+    'Optimizers and random',
+  )
+  for page in (_ROOT / 'README.md', _ROOT / 'docs' / 'differs.md'):
+    _, found, text = page.read_text('utf-8').partition('What differs from the published code')
+    section = text.partition('\n## ')[0]
+    items = [' '.join(item.split()) for item in section.split('\n- ')[1:]]
+    assert found and all(sum(words in item for item in items) == 1 for words in told), page
+
+
 @pytest.mark.parametrize('words', commands())
 def test_a_command_names_a_program_and_flags_that_there_are(words):
   name = words[2].removeprefix('brac.')
