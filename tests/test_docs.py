@@ -105,14 +105,17 @@ def test_a_job_of_slurm_queues_its_own_task_again(script, ends, requeues, tmp_pa
   task = {'SLURM_JOB_ID': '70', 'SLURM_ARRAY_JOB_ID': '70', 'SLURM_ARRAY_TASK_ID': '2'}
   env = {**task, 'PATH': f'{tmp_path}/bin:{os.environ["PATH"]}'}
   job = subprocess.Popen(['bash', 'job.sh'], cwd=tmp_path, env=env)
-  while not (tmp_path / 'started').exists():
-    assert job.poll() is None
-    time.sleep(0.02)
-  if ends == 'TERM':
-    job.terminate()
-  else:
-    (tmp_path / 'ends').write_text(ends)
-  assert job.wait() == (143 if ends == 'TERM' else int(ends))
+  try:
+    while not (tmp_path / 'started').exists():
+      assert job.poll() is None
+      time.sleep(0.02)
+    if ends == 'TERM':
+      job.terminate()
+    else:
+      (tmp_path / 'ends').write_text(ends)
+    assert job.wait() == (143 if ends == 'TERM' else int(ends))
+  finally:
+    (tmp_path / 'ends').write_text(ends.replace('TERM', '1'))  # nothing waits for ever
   ran, *saved = (tmp_path / 'ran').read_text().splitlines()
   assert ran.startswith('-m brac.') and saved == ['saved'] * (ends == 'TERM')
   if requeues is None:  # 75: where each task is a run, another may have its folder

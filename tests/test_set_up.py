@@ -3,9 +3,11 @@
 The programs of such machines are stand-ins; the real set-up is run by CI, and by who runs this.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 
@@ -250,12 +252,18 @@ def test_a_run_that_is_told_to_stop_lets_its_program_save(machine):
   machine.put('supported', _PROGRAM)
   env = {'HOME': str(machine.home), 'PATH': str(machine.home / 'bin')}
   command = ['bash', './run.sh', "o'brien"]
-  process = subprocess.Popen(command, cwd=machine.home, env=env, stderr=subprocess.PIPE)
-  while not (machine.home / 'trains').exists():
-    assert process.poll() is None, process.stderr.read()
-    time.sleep(0.02)
-  process.terminate()
-  assert process.wait() == 143
+  process = subprocess.Popen(
+    command, cwd=machine.home, env=env, stderr=subprocess.PIPE, start_new_session=True
+  )
+  try:
+    while not (machine.home / 'trains').exists():
+      assert process.poll() is None, process.stderr.read()
+      time.sleep(0.02)
+    process.terminate()
+    assert process.wait() == 143
+  finally:
+    with contextlib.suppress(ProcessLookupError):  # as it should be, nothing is left
+      os.killpg(process.pid, signal.SIGKILL)
   collection, training, saved = (machine.home / 'ran').read_text().splitlines()
   assert 'brac.collect_data' in collection and 'brac.train_offline' in training
   assert saved == 'saved'

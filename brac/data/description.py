@@ -39,10 +39,8 @@ def describe(data_file: str, picture: str) -> str:
       lines.append(f'{scores} (0 is {low:g}, 100 is {high:g}, by {whose})')
   else:
     lines.append('it does not tell whole episodes')
-  low, high = _bounds(rows, facts)
-  whose = 'all'
+  low, high, whose = _bounds(rows, facts)
   if 'action_box' in facts:
-    whose = 'the box'
     at_edge = np.mean((rows.a1 <= low) | (rows.a1 >= high))
     lines.append(f'numbers of actions at or beyond the edge of their box: {100 * at_edge:.2g} %')
   lines += [f'{name}: {json.dumps(value)}' for name, value in facts.items()]
@@ -55,11 +53,12 @@ def _spread(what: str, values: np.ndarray) -> str:
   return '{}: {:.1f} ± {:.1f}, from {:.1f} over {:.1f} to {:.1f}'.format(what, *numbers)
 
 
-def _bounds(rows: Transitions, facts: dict) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(rows: Transitions, facts: dict) -> tuple[np.ndarray, np.ndarray, str]:
+  """From where to where actions may go, or else do; and whose bounds these are."""
   box = facts.get('action_box')
   if box:
-    return np.array(box['low'], np.float32), np.array(box['high'], np.float32)
-  return rows.a1.min(axis=0), rows.a1.max(axis=0)
+    return np.array(box['low'], np.float32), np.array(box['high'], np.float32), 'the box'
+  return rows.a1.min(axis=0), rows.a1.max(axis=0), 'all'
 
 
 def _draw(rows, returns, lengths, low, high, whose: str, title: str, path: str) -> None:
