@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from brac import policy_loader
-from brac.data import stored
+from brac.data import provenance, stored
 from brac.data.source import StoredPolicy
 from brac.data.transitions import Transitions
 from brac.errors import UserError
@@ -67,7 +67,7 @@ def log_densities(actor: Actor, s: np.ndarray, a: np.ndarray) -> np.ndarray:
 
   @tf.function(autograph=False, reduce_retracing=True)
   def log_prob(s, a):
-    return actor(s).log_prob(actor.box.clip(a, ACTION_MARGIN))
+    return actor(s).log_prob(a, ACTION_MARGIN)
 
   parts = (slice(i, i + _BATCH) for i in range(0, len(s), _BATCH))
   return np.concatenate([log_prob(s[k], a[k]).numpy() for k in parts]).astype(np.float64)
@@ -106,6 +106,8 @@ def compare(data_file: str, clone: str) -> str:
   n_states, n_actions = stored.widths(data_file)
   box = Box.of(BoundedTensorSpec([n_actions], tf.float32, -1, 1))
   true = os.path.join(os.path.dirname(data_file), 'agent_behavior')
+  if provenance.read(data_file).get('behavior_policy') != os.path.basename(true):
+    raise UserError(f'dataset {data_file} does not hold the policy that collected it')
   actors = (
     policy_loader.load_actor(path, n_states, box, what)
     for path, what in ((true, 'policy that collected the data'), (clone, 'clone'))

@@ -1,6 +1,7 @@
 """Data in from other formats, and out to them."""
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -66,19 +67,14 @@ def import_data(
   path = os.path.join(data_dir, 'data')
   asked = options._replace(observation_keys=list(options.observation_keys))._asdict()
   facts = {**source.facts, 'options': {'keep_last': keep_last, **asked}}
-  if checkpoints.recover(path):
-    then = provenance.read(path)
-    if any(then.get(name) != facts[name] for name in ('format', 'checksum', 'options')):
-      raise UserError(
-        f'{path} is there already, of another source or other flags; remove it, or choose another '
-        '--data_name or --sub_dir'
-      )
-    logging.info('%s is at %s already: there is nothing to do', source_name, path)
+  if _is_there(path, facts, source_name):
     return path
   # Before there is a folder: a source that does not do leaves none.
   rows, count = make_rows(source._replace(pieces=_until_stopped(source.pieces)), keep_last)
   with contextlib.ExitStack() as stack:
     stack.callback(runs.Lock(data_dir).release)
+    if _is_there(path, facts, source_name):  # by another program, while this one read
+      return path
     for note in source.notes:
       logging.warning('%s', note)
     facts |= _facts_of(count, len(rows.reward))
@@ -87,15 +83,35 @@ def import_data(
       facts['action_box'] = {name: x.tolist() for name, x in zip(('low', 'high'), box)}
       _warn_of_box(rows, *box)
     facts['data'] = fingerprint(rows)
+    kept = os.path.join(data_dir, BEHAVIOR)
+    checkpoints.remove(kept)  # of data that was here before
     if source.policy:
-      facts['behavior_policy'] = _keep_policy(source.policy, os.path.join(data_dir, BEHAVIOR), box)
+      facts['behavior_policy'] = _keep_policy(source.policy, kept, box)
     episodes = tf.Module()
     episodes.returns, episodes.lengths = tf.Variable(count.returns), tf.Variable(count.lengths)
     provenance.write(path, facts)
-    checkpoints.save(path, data=Dataset(rows), source=episodes)
+    try:
+      checkpoints.save(path, data=Dataset(rows), source=episodes)
+    except UserError:
+      provenance.remove(path)
+      raise
     _log(source_name, facts, count, references.find(env_name, facts))
     logging.info('%d rows are at %s', len(rows.reward), path)
   return path
+
+
+def _is_there(path: str, facts: dict[str, Any], source_name: str) -> bool:
+  """Whether an import is done already; raises UserError where other data is there."""
+  if not checkpoints.recover(path):
+    return False
+  then = provenance.read(path)
+  if any(then.get(name) != facts[name] for name in ('format', 'checksum', 'options')):
+    raise UserError(
+      f'{path} is there already, of another source or other flags; remove it, or choose another '
+      '--data_name or --sub_dir'
+    )
+  logging.info('%s is at %s already: there is nothing to do', source_name, path)
+  return True
 
 
 def _until_stopped(pieces: Iterator[Steps]) -> Iterator[Steps]:
@@ -285,13 +301,22 @@ def export_data(
   if os.path.exists(place):
     raise UserError(f'--target {target}: {place} is there already; remove it, or choose another')
   folder = os.path.dirname(os.path.abspath(place))
-  with files.writing(folder):
+  # h5py's own errors are of these kinds.
+  with files.writing(folder, (OSError, RuntimeError)):
     os.makedirs(folder, exist_ok=True)
-    form.write(target, export)
+    # HDF5 that meets a full disk may take the program with it, so that this is asked before.
+    size = sum(values.nbytes for values in rows)
+    if size > files.free(folder):
+      raise OSError(errno.ENOSPC, f'the data take up to {size / 1e6:.0f} MB')
+    try:
+      form.write(target, export)
+    finally:
+      files.remove(place + '.unfinished')
   n_lasts = int(np.isin(rows.end, (TIME_LIMIT, CUT_OFF, UNKNOWN))[export.lasts()].sum())
   logging.info(
-    '%d rows are written to %s; what only this project reads is in infos/brac: the next actions of '
-    'the last rows of %d episodes that no terminal state ends, how each ended, and the discounts',
+    '%d rows are written to %s; other programs do not know the next actions of the last rows of %d '
+    'episodes that no terminal state ends, how each ended, nor the discounts, which are in '
+    'infos/brac where the format has a place for them',
     len(rows.reward),
     place,
     n_lasts,

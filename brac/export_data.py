@@ -1,7 +1,7 @@
 """Writes a dataset as Minari's, as D4RL's HDF5, or as .npz.
 
-The next actions, how episodes ended, and the discounts ride in infos/brac, so that import_data
-gives the same bits back; what other programs make of the rest, docs/your_data.md says.
+The next actions, how episodes ended, and the discounts are stored in infos/brac, so that
+import_data gives the same bits back; what other programs make of the rest, docs/your_data.md says.
 """
 
 import os

@@ -31,7 +31,7 @@ programs.define_gin_flags()  # for the order of Dict observations, and physics
 flags.DEFINE_string('checkpoint', None, 'The checkpoint, without .index.', required=True)
 flags.DEFINE_string('output_dir', None, 'The folder that is made for it.', required=True)
 flags.DEFINE_enum('format', 'saved_model', ['saved_model', 'onnx'], "TensorFlow's, or ONNX.")
-flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym environment that the policy is for.')
+flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym or gymnasium environment that it is for.')
 flags.DEFINE_string(
   'policy',
   None,
@@ -76,20 +76,18 @@ def main(_) -> None:
       logging.warning('%s is left out: no ONNX graph of a %s is known', name, kind)
     if not found:
       raise UserError(f'{path}: no ONNX graph of its policies is known')
-    onnx_model.save(FLAGS.env_name, found, output_dir, env.observation_keys)
+    with files.making(output_dir, (OSError, tf.errors.OpError)) as unfinished:
+      onnx_model.save(FLAGS.env_name, found, unfinished, env.observation_keys)
     return
   policy = frozen.named(found, chosen or 'main', path)
   if not chosen and judged_by != 'main':
     logging.warning('this is main; its agent is judged by %s: --policy=%s', judged_by, judged_by)
-  os.makedirs(output_dir)
-  try:
-    saved_model.save(policy, tf.as_dtype(env.observation_dtype), output_dir)
-    tf_agents_bridge.save_specs(policy, output_dir)
+  with files.making(output_dir, (OSError, tf.errors.OpError)) as unfinished:
+    saved_model.save(policy, tf.as_dtype(env.observation_dtype), unfinished)
+    tf_agents_bridge.save_specs(policy, unfinished)
     if env.observation_keys:
       parts = json.dumps(env.observation_keys, indent=2) + '\n'
-      files.write_text(os.path.join(output_dir, 'observation_parts.json'), parts)
-  except tf.errors.OpError as error:
-    raise UserError(f'cannot write {output_dir}: {str(error).splitlines()[0]}') from error
+      files.write_text(os.path.join(unfinished, 'observation_parts.json'), parts)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ best way, and said once.
 
 import contextlib
 import errno
+import math
 import os
 import re
 import shutil
@@ -81,6 +82,39 @@ def put(source: str, target: str, moving: str) -> None:
   os.replace(moving, target)
 
 
+def remove(path: str) -> None:
+  """Removes a file or a folder with all that is in it, where it is there and can be."""
+  shutil.rmtree(path, ignore_errors=True)
+  with contextlib.suppress(OSError):
+    os.remove(path)
+
+
+@contextlib.contextmanager
+def making(path: str, errors: Tuple[Type[Exception], ...] = (OSError,)) -> Iterator[str]:
+  """A folder that becomes the one at a path once all is in it, and is removed where that fails.
+
+  Raises:
+    UserError: one of the errors came.
+  """
+  unfinished = path.rstrip('/') + '.unfinished'
+  remove(unfinished)
+  try:
+    os.makedirs(unfinished)
+    yield unfinished
+    os.rename(unfinished, path)
+  except errors as error:
+    why = reason(error, os.path.dirname(os.path.abspath(unfinished)))
+    raise UserError(f'cannot write {path}: {why}') from error
+  finally:
+    remove(unfinished)
+
+
+def free(folder: str) -> float:
+  """The bytes that a file system has left; infinite where it does not tell."""
+  disk = os.statvfs(folder)
+  return disk.f_bavail * disk.f_frsize if disk.f_blocks else math.inf
+
+
 @contextlib.contextmanager
 def writing(folder: str, errors: Tuple[Type[Exception], ...] = (OSError,)) -> Iterator[None]:
   """Raises UserError where what is done in it cannot write to a folder."""
@@ -99,5 +133,4 @@ def reason(error: Exception, folder: str) -> str:
     why = re.sub(r'{{.*?}}|\[Op:.*?\]', '', str(error).splitlines()[0]).rpartition('; ')[2].strip()
   if not os.path.isdir(folder):
     return why
-  disk = os.statvfs(folder)
-  return f'{why} ({disk.f_bavail * disk.f_frsize / 1e6:.0f} MB free)'
+  return f'{why} ({free(folder) / 1e6:.0f} MB free)'

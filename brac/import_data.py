@@ -60,7 +60,7 @@ flags.DEFINE_list(
 flags.DEFINE_bool(
   'allow_other_env', False, "Whether --env_name may be another environment than the source's."
 )
-flags.DEFINE_string('describe', None, 'A dataset, or its folder, that is told of.')
+flags.DEFINE_string('describe', None, 'A dataset, or its folder, to describe.')
 flags.DEFINE_string(
   'clone',
   None,
@@ -78,6 +78,8 @@ def main() -> None:
     return
   if not FLAGS.source:
     raise UserError('--source is not given: a file, or the id of a Minari dataset')
+  if FLAGS['source'].present > 1:
+    raise UserError('--source is given more than once; an import is of one source')
   if FLAGS.clone:
     raise UserError('--clone is for --describe')
   exchange.import_data(

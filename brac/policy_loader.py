@@ -108,7 +108,7 @@ def check_order(path: str, what: str) -> None:
     was, is_now = (', '.join(order) or 'their space orders them' for order in (then, now))
     way = f'bind {_ORDER}={then}' if then else f'leave {_ORDER} out'
     raise UserError(
-      f'{what} {path} was trained on Dict observations concatenated as {was}, now they are as '
+      f'{what} {path} is of Dict observations concatenated as {was}, now they are as '
       f'{is_now}: {way}'
     )
 

@@ -24,8 +24,8 @@ MAX_SEED = 2**59
 ROOT = os.path.join(os.path.expanduser('~'), 'tmp', 'offlinerl')
 
 
-def define_run_flags() -> None:
-  """Defines the flags that every run has."""
+def define_run_flags(example: str = 'train_eval_offline.batch_size=128') -> None:
+  """Defines the flags that every run has; the help of --gin_bindings has that example."""
   flags.DEFINE_integer(
     'seed', 0, 'Seeds everything that draws a random number.', lower_bound=0, upper_bound=MAX_SEED
   )
@@ -36,7 +36,7 @@ def define_run_flags() -> None:
     lower_bound=0,
     upper_bound=10**6,
   )
-  define_gin_flags()
+  define_gin_flags(example)
   flags.DEFINE_bool(
     'allow_changed_config',
     False,
@@ -44,8 +44,8 @@ def define_run_flags() -> None:
   )
 
 
-def define_gin_flags() -> None:
-  """Defines the flags of a program that takes a preset."""
+def define_gin_flags(example: str = 'physics.n_threads=1') -> None:
+  """Defines the flags of a program that takes a preset; see `define_run_flags`."""
   flags.DEFINE_multi_string(
     'gin_file',
     [],
@@ -54,7 +54,7 @@ def define_gin_flags() -> None:
   flags.DEFINE_multi_string(
     'gin_bindings',
     [],
-    'A gin binding such as "train_eval_offline.batch_size=128"; may be given several times.',
+    f'A gin binding such as "{example}"; may be given several times.',
   )
 
 
@@ -111,6 +111,8 @@ def run(
     runs.catch_stops(at_once=not stops_itself)
     try:
       main(*presets)
+      if runs.stop_requested() and not stops_itself:
+        runs.stop('it was done before that was seen')
     except runs.Stopped as stopped:
       sys.exit(stopped.exit_status)
     except tf.errors.ResourceExhaustedError as error:

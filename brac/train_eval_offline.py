@@ -7,7 +7,7 @@ import gin
 import numpy as np
 from absl import logging
 
-from brac import agents, clones, environments, films, operative, results, runs
+from brac import agents, clones, environments, films, operative, policy_loader, results, runs
 from brac.agents.validation import Validation
 from brac.data import provenance, stored, transitions
 from brac.data.replay import Dataset
@@ -106,6 +106,8 @@ def train_eval_offline(
   with clock('loading'):
     rows = stored.load(data_file, env.observation_spec.shape[0], env.action_spec.shape[0])
     provenance.compare_observation_keys(data_file, source, env_name, env.observation_keys)
+    if not source and env.observation_keys:  # an online training's, whose save beside it tells more
+      policy_loader.check_order(data_file, 'dataset')
     if batch_size > min(n_train, len(rows.reward)):
       raise UserError(
         f'train_eval_offline.batch_size is {batch_size}, more than the '
@@ -126,7 +128,8 @@ def train_eval_offline(
         )
       logging.info('%d transitions are held out', len(held_out.reward))
     numbers = np.arange(len(rows.end))[numbers]
-    first = rows.s1[numbers[transitions.begins(rows.end)[numbers]]]
+    begins = transitions.begins(rows.end, stored.is_first_whole(data_file))
+    first = rows.s1[numbers[begins[numbers]]]
     del rows
     data, content = Dataset(chosen, first_states=first), clones.Data.of(chosen)
     del chosen

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from brac import exchange
+from brac.data import provenance, stored
 from brac.data.formats import FORMATS
 from brac.data.source import Options
 from brac.errors import UserError
@@ -67,6 +68,51 @@ def of_lists(path):
     f.create_dataset('observations', [N], h5py.vlen_dtype(np.float32))
 
 
+def of_nothing(path):
+  hdf5(path, arrays(rewards=None))
+  with h5py.File(path, 'a') as f:
+    f['rewards'] = h5py.Empty('f')
+
+
+def _parts(path):
+  """The observations in a file of their own."""
+  with h5py.File(os.path.join(os.path.dirname(path), 'part.hdf5'), 'w') as f:
+    f['x'] = arrays()['observations']
+  hdf5(path, arrays(observations=None))
+
+
+def virtual(path):
+  _parts(path)
+  layout = h5py.VirtualLayout((N, 3), np.float32)
+  layout[:] = h5py.VirtualSource('part.hdf5', 'x', (N, 3))
+  with h5py.File(path, 'a') as f:
+    f.create_virtual_dataset('observations', layout)
+
+
+def linked(path):
+  _parts(path)
+  with h5py.File(path, 'a') as f:
+    f['observations'] = h5py.ExternalLink('part.hdf5', '/x')
+
+
+def without_its_part(write):
+  def written(path):
+    write(path)
+    os.remove(os.path.join(os.path.dirname(path), 'part.hdf5'))
+
+  return written
+
+
+def damaged(path):
+  with open(path, 'wb') as f:
+    np.savez_compressed(f, **arrays())
+  with zipfile.ZipFile(path) as f:
+    info = f.getinfo('observations.npy')
+  with open(path, 'rb+') as f:
+    f.seek(info.header_offset + 80)
+    f.write(b'\xff' * 20)
+
+
 def pickled(path):
   values = arrays(rewards=np.array([{}] * N, object))
   with open(path, 'wb') as f:
@@ -117,6 +163,11 @@ FILES = [
   (arrays(**put('timeouts', np.nan)), {}, 'timeouts holds nan in row 5'),
   (arrays(**IN_GROUP), {}, 'observations is no array, but a Group'),
   ({name: x[:0] for name, x in arrays().items()}, {}, 'is empty: observations has no row'),
+  (arrays(observations=np.zeros([N, 3], bool)), {}, 'type bool: needed are floats'),
+  (arrays(timeouts=np.zeros(N, bool), next_observations=None), {}, 'timeouts that are true'),
+  (without_its_part(virtual), {}, 'in other files, of which .*/part.hdf5 is not there'),
+  (without_its_part(linked), {}, 'in other files, of which .*/part.hdf5 is not there'),
+  (of_nothing, {}, 'rewards is no array, but a Dataset without'),
   (of_text, {}, 'rewards holds no numbers'),
   (of_lists, {}, 'observations holds no numbers'),
   (text, {}, 'cannot be read as HDF5: .*signature'),
@@ -135,6 +186,7 @@ FILES = [
   (arrays(), dict(data_file='hopper_medium-v2.hdf5'), 'is of Hopper-v2, --env_name is Pendulum-v1'),
   ({'episode_0/observations': np.zeros([3, 3])}, {}, 'is a file of Minari: --format=minari'),
   (arrays(**{'infos/brac/ends': np.full(N, 9)}), {}, 'infos/brac/ends holds codes that are not'),
+  (damaged, dict(form='npz'), 'cannot be read as .npz'),
   (pickled, dict(form='npz'), 'cannot be read as .npz: .*allow_pickle'),
   (single, dict(form='npz'), 'cannot be read as .npz'),
   (zipped, dict(form='npz'), 'observations is no array'),
@@ -230,6 +282,9 @@ DATASETS = [
   (good(observation_space=IMAGE), {}, r'a Box of shape \[64, 64, 3\]; needed is a flat Box'),
   (good(observation_space={'type': 'Dict', 'subspaces': {'i': IMAGE}}), {}, 'images of shape'),
   (good(observation_space={'type': 'Text'}), {}, 'are a Text; needed is a flat Box'),
+  (good(observation_space={'type': 'Dict'}), {}, 'are a Dict, whose subspaces metadata.json does'),
+  (good(observation_space={'type': 'Tuple', 'subspaces': None}), {}, 'a Tuple, whose'),
+  (good(observation_space={**BOX, 'shape': None}), {}, r'are of shape \[None\] in metadata.json'),
   (good(observation_space=DICT), {}, 'episode_0 has no array observations/a'),
   (bad(observations=np.zeros([4, 3])), {}, r'episode_1/observations is of shape \[4, 3\]; 4 act'),
   (bad(observations=np.zeros([5, 2])), {}, r'episode_1/observations is of shape \[5, 2\]; 4 act'),
@@ -253,6 +308,70 @@ def test_a_dataset_of_minari_that_cannot_be_imported_is_one_line(
   monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path / 'minari'))
   written(str(tmp_path / 'minari' / 'a' / 'b-v0' / 'data'))
   fails(tmp_path, 'a/b-v0', error, 'minari', **flags)
+
+
+@pytest.mark.parametrize('write', [virtual, linked])
+def test_arrays_in_other_files_are_read_and_belong_to_what_a_source_is_known_by(write, tmp_path):
+  def do_import(sub_dir):
+    options = ('Pendulum-v1', 'x', sub_dir, FORMATS['d4rl'], path, Options(), False, False)
+    return exchange.import_data(str(tmp_path / 'root'), *options)
+
+  path = str(tmp_path / 'file.hdf5')
+  write(path)
+  parts = do_import('0')
+  hdf5(str(tmp_path / 'whole.hdf5'), arrays())
+  whole = ('1', FORMATS['d4rl'], str(tmp_path / 'whole.hdf5'), Options(), False, False)
+  whole = exchange.import_data(str(tmp_path / 'root'), 'Pendulum-v1', 'x', *whole)
+  for got, want in zip(*(stored.load(data, 3, 1) for data in (parts, whole))):
+    np.testing.assert_array_equal(got, want)
+  (part,) = tmp_path.glob('part.hdf5')
+  content = bytearray(part.read_bytes())
+  content[-1] ^= 1
+  part.write_bytes(content)
+  with pytest.raises(UserError, match='is there already, of another source'):
+    do_import('0')
+
+
+@pytest.mark.parametrize(
+  'odd',
+  [
+    {'metadata/algorithm': np.void(b'abc'), 'metadata/iteration': np.complex64(1j)},
+    {'infos/action_log_probs': np.zeros(3)},
+    {'infos/action_log_probs/a': np.zeros(3)},
+    {'metadata/policy': np.zeros(3)},
+  ],
+)
+def test_what_a_file_says_besides_in_another_way_is_passed_over(odd, tmp_path):
+  path = str(tmp_path / 'file.hdf5')
+  hdf5(path, arrays(**odd))
+  options = ('Pendulum-v1', 'x', '0', FORMATS['d4rl'], path, Options(), False, False)
+  data = exchange.import_data(str(tmp_path / 'root'), *options)
+  facts = provenance.read(data)
+  assert 'algorithm' not in facts and 'behavior_policy' not in facts
+
+
+@pytest.mark.parametrize(
+  'word, is_one', [(b'Pendulum-v1', True), ('Pendulum-v1', True), (7, False), ([1.0, 2.0], False)]
+)
+def test_an_environments_name_is_a_text_of_whatever_kind(word, is_one, tmp_path):
+  path = str(tmp_path / 'file.hdf5')
+  hdf5(path, arrays())
+  with h5py.File(path, 'a') as f:
+    f.attrs['env_name'] = np.bytes_(word) if isinstance(word, bytes) else word
+  options = (None, 'x', '0', FORMATS['d4rl'], path, Options(), False, False)
+  if is_one:
+    assert '/Pendulum-v1/' in exchange.import_data(str(tmp_path / 'root'), *options)
+  else:
+    fails(tmp_path, path, 'does not tell its environment', env_name=None)
+
+
+def test_scores_that_are_no_numbers_are_none(tmp_path, monkeypatch):
+  monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
+  scores = dict(ref_min_score='low', ref_max_score='high', env_spec='{"kwargs": {"a": 1}}')
+  good(**scores)(str(tmp_path / 'a' / 'b-v0' / 'data'))
+  options = ('Pendulum-v1', 'x', '0', FORMATS['minari'], 'a/b-v0', Options(), False, False)
+  data = exchange.import_data(str(tmp_path / 'root'), *options)
+  assert 'reference_scores' not in provenance.read(data)
 
 
 def test_an_export_to_what_no_dataset_of_minari_is_called_is_an_error(tmp_path):

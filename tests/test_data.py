@@ -104,10 +104,22 @@ def test_a_ring_that_was_written_over_is_read_from_its_oldest_row_on(tmp_path):
   # Of the first episode that is there the beginning is gone.
   returns, steps = stored.episodes(path)
   assert steps.tolist() == [4] and returns.tolist() == [sum(row(k)['reward'] for k in range(4, 8))]
+  assert not stored.is_first_whole(path)
+  assert transitions.begins(rows.end, False).tolist() == [False, True, False, False, False, True]
+  assert transitions.begins(rows.end).tolist() == [True, True, False, False, False, True]
   again = empty(6)  # the same ring
   again.restore(path)
   assert again._reward.numpy().tolist() == data._reward.numpy().tolist()
   assert int(again._current_idx) == int(data._current_idx)
+
+
+def test_a_huge_reward_spoils_the_return_of_its_own_episode_alone():
+  reward = np.array([1.0, -1e20, 0.1, 0.2, 0.3, 7.0], np.float32)
+  returns, steps, codes = transitions.returns_of(np.array([0, 1, 0, 0, 2, 0], np.int8), reward)
+  assert steps.tolist() == [2, 3] and codes.tolist() == [1, 2]
+  assert returns[1] == pytest.approx(0.6)
+  for no_end in (np.zeros(3, np.int8), np.zeros(0, np.int8)):
+    assert not any(map(len, transitions.returns_of(no_end, reward[: len(no_end)])))
 
 
 @_SETTINGS

@@ -290,6 +290,21 @@ def test_the_order_is_kept_with_the_data_and_compared(gather, tmp_path):
 
 
 @needs_gymnasium
+def test_replay_data_are_of_the_order_of_the_run_that_left_them(tmp_path):
+  name, order = ODD + 'Goals-v0', sorted(GOALS, reverse=True)
+  gin.bind_parameter('dict_observations.keys', order)
+  train_eval_online(
+    log_dir=str(tmp_path / 'online'), agent_name='bc', env_name=name, eval_target=1e9,
+    total_train_steps=40, n_eval_episodes=0, seed=0, initial_explore_steps=30, **SMALL,
+  )  # fmt: skip
+  data = str(tmp_path / 'online' / 'replay_final')
+  train_offline(tmp_path, data, name)
+  gin.clear_config()
+  with pytest.raises(UserError, match=f'dataset .* concatenated as {", ".join(order)}, now'):
+    train_offline(tmp_path, data, name)
+
+
+@needs_gymnasium
 def test_who_draws_in_an_older_way_is_made_all_the_same():
   assert make_batch(ODD + 'Old-v0', 1, 0).steps_per_second is None
 

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 from reading import shared_data
 
-from brac import agents, behavior, checkpoints, environments, exchange, policy_loader
+from brac import agents, behavior, checkpoints, environments, exchange, files, policy_loader
 from brac.data import d4rl, description, minari, provenance, stored
 from brac.data.formats import FORMATS, find
 from brac.data.replay import Dataset
@@ -47,9 +47,10 @@ def do_import(tmp_path):
   """`do_import(source, form, ...)`: imports it, and returns where the data is."""
 
   def do_import(source, form='d4rl', keep_last=False, env_name=ENV, sub_dir='0', **options):
+    data_name, allow = options.pop('data_name', 'there'), options.pop('allow_other_env', False)
     return exchange.import_data(
-      str(tmp_path / 'root'), env_name, options.pop('data_name', 'there'), sub_dir, FORMATS[form],
-      str(source), Options(**options), keep_last, options.pop('allow_other_env', False),
+      str(tmp_path / 'root'), env_name, data_name, sub_dir, FORMATS[form], str(source),
+      Options(**options), keep_last, allow,
     )  # fmt: skip
 
   return do_import
@@ -652,6 +653,87 @@ def test_training_on_an_imported_copy_gives_the_same_bits(own_data, do_import, t
   assert left[0] == left[1] and len(left[0]) > 20
 
 
+# What an export tells is right for the rows that are left where somebody takes a part of them.
+@pytest.mark.parametrize('form', ['d4rl', 'npz'])
+def test_of_a_part_of_an_export_episodes_are_cut_off_where_rows_are_missing(
+  form, own_data, do_import, tmp_path, caplog
+):
+  target = export(own_data(own_rows()), form, tmp_path)
+  first, second = (np.flatnonzero(own_rows().end != GOES_ON)[[k, k + 1]] for k in (2, 5))
+  # From within one episode, the beginning of which is taken, into another, which loses its end.
+  taken = np.r_[first[0] + 1 : first[1] - 1, second[0] + 2 : second[1] - 1]
+  if form == 'npz':
+    arrays = dict(np.load(target))
+  else:
+    with h5py.File(target) as f:
+      arrays = {name: f[name][:] for name in d4rl_arrays(MANY)}
+      arrays |= {f'infos/brac/{name}': x[:] for name, x in f['infos/brac'].items()}
+  part = {k: x[taken] if np.ndim(x) else x for k, x in arrays.items()}
+  file = tmp_path / f'part.{form}'
+  if form == 'npz':
+    np.savez(file, **part)
+  else:
+    write_hdf5(file, part)
+  with caplog.at_level(logging.WARNING, 'absl'):
+    data = do_import(file, form, sub_dir='part')
+  ends = own_rows().end[taken]
+  ends[[first[1] - first[0] - 3, -1]] = CUT_OFF
+  assert load(data).end.tolist() == ends.tolist()
+  assert '2 episodes go on by infos/brac/ends, and the next row is none of theirs' in caplog.text
+
+
+def test_the_first_word_on_a_folder_is_its_imports(own_data, do_import, tmp_path, monkeypatch):
+  ours, theirs = (tmp_path / f'{name}.npz' for name in ('ours', 'theirs'))
+  np.savez(ours, **d4rl_arrays(EPISODES))
+  np.savez(theirs, **d4rl_arrays(MANY))
+  real = exchange.make_rows
+
+  def while_another_imports(*args):
+    monkeypatch.setattr(exchange, 'make_rows', real)
+    do_import(theirs, 'npz')
+    return real(*args)
+
+  monkeypatch.setattr(exchange, 'make_rows', while_another_imports)
+  with pytest.raises(UserError, match='is there already, of another source'):
+    do_import(ours, 'npz')
+  assert len(load(do_import(theirs, 'npz')).reward) == len(slow_rows(MANY).reward)
+
+
+@pytest.mark.parametrize('form', ['d4rl', 'minari', 'npz'])
+def test_the_order_of_dict_observations_goes_out_and_comes_back(
+  form, own_data, do_import, tmp_path
+):
+  data, keys = own_data(own_rows()), {'desired': 2, 'achieved': 1}
+  provenance.write(data, {'observation_keys': keys})
+  target = export(data, form, tmp_path)
+  back = do_import(target, form, env_name='Goal-v0', allow_other_env=True)
+  assert list(provenance.read(back)['observation_keys'].items()) == list(keys.items())
+
+
+@pytest.mark.parametrize('fault', ['no room', 'OSError', 'RuntimeError', 'KeyboardInterrupt'])
+@pytest.mark.parametrize('form', ['d4rl', 'minari', 'npz'])
+def test_an_export_that_fails_leaves_nothing(form, fault, own_data, tmp_path, monkeypatch):
+  data = own_data(own_rows())
+  if fault == 'no room':
+    monkeypatch.setattr(files, 'free', lambda folder: 100.0)
+  else:
+    error = {'OSError': OSError, 'RuntimeError': RuntimeError}.get(fault, KeyboardInterrupt)
+
+    def fail(*_):
+      raise error('of the disk')
+
+    for module, name in ((os, 'replace'), (os, 'rename')):
+      monkeypatch.setattr(module, name, fail)
+  before = sorted(tmp_path.rglob('*'))
+  with pytest.raises(KeyboardInterrupt if fault == 'KeyboardInterrupt' else UserError) as raised:
+    export(data, form, tmp_path)
+  if fault == 'no room':
+    assert 'No space left' in str(raised.value) or 'data take up to' in str(raised.value)
+  left = [path for path in tmp_path.rglob('*') if path not in before]
+  assert not [path for path in left if not path.is_dir()]
+  assert not [path for path in left if 'unfinished' in path.name]
+
+
 # --- The policy that collected the data -----------------------------------------------------------
 
 
@@ -755,6 +837,25 @@ def test_the_word_of_the_source_comes_before_a_guess_by_the_datas_name(
   assert data.endswith(f'/{there}/halfcheetah-medium/0/data')
   said = 'does not tell its environment: it is taken for HalfCheetah-v2, as --data_name'
   assert (said in caplog.text) != tells
+
+
+def test_the_policy_of_data_that_was_here_before_is_not_this_datas(collected, do_import, tmp_path):
+  file = write_hdf5(tmp_path / 'halfcheetah_medium-v2.hdf5', collected[0])
+  data = do_import(file, **CHEETAH)
+  folder = os.path.dirname(data)
+  for name in os.listdir(folder):
+    if name.startswith('data'):
+      os.remove(os.path.join(folder, name))
+  arrays = {k: x for k, x in collected[0].items() if not k.startswith(('metadata', 'infos'))}
+  with pytest.raises(UserError, match='no dataset'):
+    behavior.compare(data, os.path.join(folder, 'agent_behavior'))
+  clone = str(tmp_path / 'clone')
+  box = Box.of(environments.make_batch('HalfCheetah-v2', 1, 0).action_spec)
+  checkpoints.save(clone, policy=Actor(17, (8,), box, Rng(0)))
+  assert do_import(write_hdf5(tmp_path / 'halfcheetah_medium-v2.hdf5', arrays), **CHEETAH) == data
+  assert not checkpoints.exists(os.path.join(folder, 'agent_behavior'))
+  with pytest.raises(UserError, match='does not hold the policy that collected it'):
+    behavior.compare(data, clone)
 
 
 def test_a_clone_is_compared_in_nats_with_the_policy_that_it_is_of(collected, do_import, tmp_path):
@@ -862,6 +963,12 @@ def test_a_description_tells_and_draws_what_is_in_a_dataset(do_import, tmp_path)
     assert f.read(8) == b'\x89PNG\r\n\x1a\n'
 
 
+def test_where_no_picture_can_be_drawn_the_text_says_so(own_data, tmp_path):
+  text = description.describe(own_data(own_rows()), str(tmp_path / 'nowhere' / 'picture.png'))
+  assert 'whole episodes: ' in text
+  assert f'no picture: {tmp_path}/nowhere/picture.png cannot be written: No such file' in text
+
+
 def test_a_dataset_of_our_own_is_described_too(own_data, tmp_path):
   text = description.describe(own_data(own_rows(published=True)), str(tmp_path / 'picture.png'))
   assert 'it does not tell whole episodes' in text
@@ -902,6 +1009,10 @@ def test_the_programs_import_describe_and_export(tmp_path, start):
   assert failed.status == 1
   near = "there are d4rl, minari, npz; did you mean 'd4rl'?"
   assert failed.stderr == f'export_data: --format d5rl: {near}\n'
+  failed = run('import_data', '--source=a.npz', '--source=mine.npz', root)
+  assert failed.status == 1
+  twice = 'import_data: --source is given more than once; an import is of one source\n'
+  assert failed.stderr == twice
   failed = run('import_data', '--source=nosuch.hdf5', root)
   assert failed.status == 1
   assert failed.stderr == 'import_data: --source nosuch.hdf5: no file is there\n'

@@ -12,9 +12,10 @@ first. Files are cut at a number of rows, so that the last episode may have no f
 
 import contextlib
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional
 
 import h5py
@@ -25,6 +26,7 @@ from brac.data.source import (
   DISCOUNTS,
   ENDS,
   NEXT_ACTIONS,
+  OBSERVATION_KEYS,
   PIECE,
   Options,
   Source,
@@ -95,13 +97,34 @@ def reading(path: str) -> Iterator[None]:
     raise UserError(f'{path} cannot be read as HDF5: {str(error).splitlines()[0]}') from error
 
 
-def checksum(path: str) -> str:
-  """Of a file."""
+def checksum(*paths: str) -> str:
+  """Of the content of files, one after the other."""
   digest = hashlib.sha256()
-  with open(path, 'rb') as f:
-    while block := f.read(2**20):
-      digest.update(block)
+  for path in paths:
+    with open(path, 'rb') as f:
+      while block := f.read(2**20):
+        digest.update(block)
   return f'sha256 {digest.hexdigest()}'
+
+
+def _other_files(arrays: Mapping[str, Any], path: str, names: Iterable[str]) -> list[str]:
+  """The other files in which HDF5 has some of the arrays of a file.
+
+  Raises:
+    UserError: one is not there, for which h5py would give zeros.
+  """
+  found = set()
+  for name in names if isinstance(arrays, h5py.File) else ():
+    link, array = arrays.get(name, getlink=True), arrays.get(name)
+    if isinstance(link, h5py.ExternalLink):
+      found |= {link.filename}
+    if isinstance(array, h5py.Dataset) and array.is_virtual:
+      found |= {part.file_name for part in array.virtual_sources()} - {'.'}
+  found = {os.path.join(os.path.dirname(path), name) for name in found}
+  for other in sorted(found):
+    if not os.path.isfile(other):
+      raise UserError(f'{path} has its arrays in other files, of which {other} is not there')
+  return sorted(found)
 
 
 def read_arrays(arrays: Mapping[str, Any], path: str, form: str, options: Options) -> Source:
@@ -128,6 +151,8 @@ def read_arrays(arrays: Mapping[str, Any], path: str, form: str, options: Option
   layout |= {name: ('fiub', 1) for name in ('rewards', 'terminals', 'timeouts', ENDS, DISCOUNTS)}
   if options.episode_ends:
     layout[options.episode_ends] = ('fiub', 1)
+  with reading(path):
+    others = _other_files(arrays, path, layout)
   check_array(arrays['observations'], f'{path}: observations', *layout['observations'])
   n, n_states = arrays['observations'].shape
   for name, kinds in layout.items():
@@ -141,9 +166,11 @@ def read_arrays(arrays: Mapping[str, Any], path: str, form: str, options: Option
     raise UserError(f'{path} is empty: observations has no row')
   ends = _Ends(arrays, path, options)
   env_name, data_name = understand(os.path.splitext(os.path.basename(path))[0])
-  facts = {'format': form, 'source': os.path.basename(path), 'checksum': checksum(path)}
-  facts |= {'episodes_end_by': ends.by, **_facts(arrays)}
-  own = getattr(arrays, 'attrs', {}).get('env_name') or _text(arrays, 'env_name')
+  facts = {'format': form, 'source': os.path.basename(path), 'checksum': checksum(path, *others)}
+  facts |= {'episodes_end_by': ends.by, **_facts(arrays, n_states)}
+  own = _name(arrays)
+  if env_name and not own and form != 'd4rl':
+    ends.notes.append(f'{path} does not tell its environment: by its name it is {env_name}')
   return Source(
     n=n, n_states=n_states, n_actions=n_actions, env_name=own or env_name, data_name=data_name,
     facts=facts, pieces=_pieces(arrays, path, ends), policy=_policy(arrays, path), notes=ends.notes,
@@ -208,11 +235,10 @@ class _Ends:
     elif options.max_episode_steps:
       self._limit = named.pop('--max_episode_steps')
       self.by = f'terminals and {self._limit} steps'
-    elif 'timeouts' in arrays:
-      self.by = 'terminals'
     else:
+      timeouts = 'timeouts that are true somewhere' if 'timeouts' in arrays else 'timeouts'
       raise UserError(
-        f'{path} does not tell where its episodes end: it has neither timeouts nor '
+        f'{path} does not tell where its episodes end: it has neither {timeouts} nor '
         'next_observations; --episode_ends=NAME names an array that does (terminals, where there '
         'is no time limit), --max_episode_steps=N a length'
       )
@@ -231,13 +257,14 @@ class _Ends:
       s: the observations from i on, one more than there are steps but at the file's end.
       s_next: what follows each, where the file has it.
     """
-    if self._codes is not None:
-      return self._codes[i:j].astype(np.int8)
-    end = np.full(j - i, GOES_ON, np.int8)
+    broken = np.zeros(j - i, bool)
     if s_next is not None:
       k = len(s) - 1
-      broken = (s_next[:k] != s[1:]).any(-1)
-      end[:k][broken] = TIME_LIMIT if self.by == 'next_observations' else CUT_OFF
+      broken[:k] = (s_next[:k] != s[1:]).any(-1)
+    if self._codes is not None:
+      return self._of_codes(i, j, broken)
+    end = np.full(j - i, GOES_ON, np.int8)
+    end[broken] = TIME_LIMIT if self.by == 'next_observations' else CUT_OFF
     if self._lasts is not None:
       end[self._lasts[i:j]] = TIME_LIMIT
       self._n_unmarked += np.count_nonzero((end == CUT_OFF) & ~self._terminals[i:j])
@@ -257,10 +284,46 @@ class _Ends:
       end[-1] = CUT_OFF  # where the file ends
     return end
 
+  def _of_codes(self, i: int, j: int, broken: np.ndarray) -> np.ndarray:
+    """As `of`, by the codes of an export, of which somebody may have taken a part of the rows."""
+    end = self._codes[i:j].astype(np.int8)
+    if j == len(self._codes):
+      broken[-1] = True
+    left = broken & (end == GOES_ON)
+    end[left] = CUT_OFF
+    self._n_unmarked += np.count_nonzero(left)
+    if self._n_unmarked and j == len(self._codes):
+      self.notes.append(
+        f'{self._n_unmarked} episodes go on by {ENDS}, and the next row is none of theirs; they '
+        'are taken as cut off'
+      )
+    return end
 
-def _facts(arrays: Mapping[str, Any]) -> dict[str, Any]:
+
+def _facts(arrays: Mapping[str, Any], n_states: int) -> dict[str, Any]:
   found = {name: _text(arrays, f'metadata/{name}') for name in ('algorithm', 'iteration')}
-  return {name: value for name, value in found.items() if value is not None}
+  found = {name: value for name, value in found.items() if value is not None}
+  if keys := read_observation_keys(_text(arrays, OBSERVATION_KEYS), n_states):
+    found['observation_keys'] = keys
+  return found
+
+
+def read_observation_keys(text: Any, n_states: int) -> dict[str, int]:
+  """The parts of Dict observations in their order, as an export tells them; {} where none does."""
+  try:
+    keys = {str(name): int(width) for name, width in json.loads(text).items()}
+  except (TypeError, ValueError, AttributeError):
+    return {}
+  return keys if sum(keys.values()) == n_states else {}
+
+
+def _name(arrays: Mapping[str, Any]) -> Optional[str]:
+  """The environment that a file itself tells."""
+  for value in (getattr(arrays, 'attrs', {}).get('env_name'), _text(arrays, 'env_name')):
+    value = value.decode(errors='replace') if isinstance(value, bytes) else value
+    if isinstance(value, str) and value:
+      return str(value)
+  return None
 
 
 def _text(arrays: Mapping[str, Any], name: str) -> Any:
@@ -268,12 +331,15 @@ def _text(arrays: Mapping[str, Any], name: str) -> Any:
   if name not in arrays or getattr(arrays[name], 'shape', None) != ():
     return None
   value = arrays[name][()]
-  return value.decode(errors='replace') if isinstance(value, bytes) else np.asarray(value).item()
+  if isinstance(value, bytes):
+    return value.decode(errors='replace')
+  value = np.asarray(value).item()
+  return value if isinstance(value, (str, int, float)) else None
 
 
 def _policy(arrays: Mapping[str, Any], path: str) -> Optional[StoredPolicy]:
   """The policy that a file holds, with a thousand steps to know it by."""
-  if _POLICY.rstrip('/') not in arrays:
+  if not isinstance(arrays.get(_POLICY.rstrip('/')), h5py.Group):
     return None
   found: dict[str, Any] = {}
 
@@ -284,7 +350,11 @@ def _policy(arrays: Mapping[str, Any], path: str) -> Optional[StoredPolicy]:
   with reading(path):
     arrays[_POLICY.rstrip('/')].visititems(note)
     s, a = (floats(arrays[x][:1000], f'{path}: {x}') for x in ('observations', 'actions'))
-    log_prob = arrays[_LOG_PROBS][:1000].reshape(-1) if _LOG_PROBS in arrays else None
+    log_prob = arrays.get(_LOG_PROBS)
+    if getattr(log_prob, 'shape', None) in ((n := len(arrays['actions']),), (n, 1)):
+      log_prob = floats(log_prob[:1000], f'{path}: {_LOG_PROBS}').reshape(-1)
+    else:
+      log_prob = None
   return StoredPolicy(found, s, a, log_prob)
 
 
@@ -305,8 +375,18 @@ def write(path: str, export: Export) -> None:
   with h5py.File(path + '.unfinished', 'w') as file:
     for name, values in arrays_of(export).items():
       file.create_dataset(name, data=values, compression='gzip')
-    file.attrs['env_name'] = export.env_name
+    for name, text in texts_of(export).items():
+      if name == 'env_name':
+        file.attrs[name] = text
+      else:
+        file[name] = text
   os.replace(path + '.unfinished', path)
+
+
+def texts_of(export: Export) -> dict[str, str]:
+  """What is told of a dataset in words."""
+  keys = export.facts.get('observation_keys')
+  return {'env_name': export.env_name, **({OBSERVATION_KEYS: json.dumps(keys)} if keys else {})}
 
 
 def arrays_of(export: Export) -> dict[str, np.ndarray]:

@@ -44,8 +44,12 @@ def describe(data_file: str, picture: str) -> str:
     at_edge = np.mean((rows.a1 <= low) | (rows.a1 >= high))
     lines.append(f'numbers of actions at or beyond the edge of their box: {100 * at_edge:.2g} %')
   lines += [f'{name}: {json.dumps(value)}' for name, value in facts.items()]
-  _draw(rows, returns, lengths, low, high, whose, f'{env_name} {place[-3]}', picture)
-  return '\n'.join([*lines, f'picture: {picture}'])
+  try:
+    _draw(rows, returns, lengths, low, high, whose, f'{env_name} {place[-3]}', picture)
+    lines.append(f'picture: {picture}')
+  except OSError as error:
+    lines.append(f'no picture: {picture} cannot be written: {error.strerror}')
+  return '\n'.join(lines)
 
 
 def _spread(what: str, values: np.ndarray) -> str:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from brac.data.d4rl import checksum, reading
+from brac.data.d4rl import checksum, read_observation_keys, reading
 from brac.data.export import Export
 from brac.data.source import (
   DISCOUNTS,
@@ -41,6 +41,7 @@ from brac.errors import UserError
 
 ENDINGS = ()  # a dataset has an id
 _MAIN, _METADATA = 'main_data.hdf5', 'metadata.json'
+_ENV_NAME, _OBSERVATION_KEYS = 'brac_env_name', 'brac_observation_keys'  # of an export
 _KEPT = ('description', 'algorithm_name', 'author', 'code_permalink', 'minari_version')
 
 
@@ -107,10 +108,14 @@ def read(dataset_id: str, options: Options) -> Source:
   facts |= {name: metadata[name] for name in _KEPT if name in metadata}
   if spec:
     facts['env_spec'] = spec
-  if parts[0].name:
-    facts['observation_keys'] = {part.name: part.width for part in parts}
+  n_states = sum(part.width for part in parts)
+  keys = {part.name: part.width for part in parts}
+  if not parts[0].name:
+    keys = read_observation_keys(metadata.get(_OBSERVATION_KEYS), n_states)
+  if keys:
+    facts['observation_keys'] = keys
   low, high = metadata.get('ref_min_score'), metadata.get('ref_max_score')
-  if low is not None and high is not None:
+  if all(isinstance(score, (int, float)) for score in (low, high)):
     facts['reference_scores'] = {'min': float(low), 'max': float(high), 'whose': 'Minari'}
   space = metadata.get('action_space')
   if isinstance(space, dict) and 'low' in space and 'high' in space:
@@ -118,12 +123,13 @@ def read(dataset_id: str, options: Options) -> Source:
   notes = []
   if spec.get('kwargs'):
     notes.append(
-      f'{dataset_id} was collected in {spec["id"]} with {spec["kwargs"]}, which the name alone '
+      f'{dataset_id} was collected in {spec.get("id")} with {spec["kwargs"]}, which the name alone '
       'does not say'
     )
+  names_of_env = (spec.get('id'), metadata.get(_ENV_NAME))
   return Source(
-    n=sum(lengths), n_states=sum(part.width for part in parts), n_actions=n_actions,
-    env_name=spec.get('id') or metadata.get('brac_env_name'),
+    n=sum(lengths), n_states=n_states, n_actions=n_actions,
+    env_name=next((x for x in names_of_env if x and isinstance(x, str)), None),
     data_name=dataset_id, facts=facts,
     pieces=_pieces(file, path, names, lengths, parts), notes=notes,
   )  # fmt: skip
@@ -188,15 +194,20 @@ def _parts(
 def _leaves(space: Any, name: str, item, what: str) -> Iterator[_Part]:
   kind = space.get('type') if isinstance(space, dict) else None
   if kind in ('Dict', 'Tuple'):
-    spaces = space['subspaces']
-    spaces = spaces if kind == 'Dict' else {f'_index_{i}': x for i, x in enumerate(spaces)}
+    spaces = space.get('subspaces')
+    if kind == 'Tuple' and isinstance(spaces, list):
+      spaces = {f'_index_{i}': x for i, x in enumerate(spaces)}
+    if not isinstance(spaces, dict):
+      raise UserError(f'{what} are a {kind}, whose subspaces metadata.json does not tell')
     for key, subspace in spaces.items():
       yield from _leaves(subspace, f'{name}/{key}'.lstrip('/'), item, what)
     return
-  shape = tuple(space.get('shape', [space.get('n')])) if isinstance(space, dict) else ()
+  shape = tuple(space.get('shape') or [space.get('n')]) if isinstance(space, dict) else ()
   if kind not in ('Box', 'MultiBinary') or (not name and len(shape) != 1):
     sort = f'a {kind} of shape {list(shape)}' if kind == 'Box' else f'a {kind}'
     raise UserError(f'{what} are {sort}; needed is a flat Box, or a Dict of Boxes')
+  if not all(isinstance(n, int) for n in shape):
+    raise UserError(f'{what} are of shape {list(shape)} in metadata.json, which is no shape')
   if space.get('dtype') == 'uint8' and len(shape) > 1:
     raise UserError(f'{what} have images of shape {list(shape)}, which these agents do not take')
   yield _Part(name, f'observations/{name}'.rstrip('/'), shape)
@@ -359,11 +370,13 @@ def _make_metadata(dataset_id: str, export: Export, n_episodes: int, size: int) 
     'author_email': [],
     'observation_space': _box(-infinite, infinite),
     'action_space': _box(export.low, export.high),
-    'brac_env_name': export.env_name,
+    _ENV_NAME: export.env_name,
   }
   spec = export.facts.get('env_spec')
   if spec and 'observation_keys' not in export.facts:  # whose observations are no Box there
     metadata['env_spec'] = json.dumps(spec)
+  if keys := export.facts.get('observation_keys'):
+    metadata[_OBSERVATION_KEYS] = json.dumps(keys)
   if export.reference:
     low, high, whose = export.reference
     metadata |= {'ref_min_score': low, 'ref_max_score': high, 'num_episodes_average_score': 100}

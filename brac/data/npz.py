@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -23,7 +24,10 @@ def read(path: str, options: Options) -> Source:
   try:
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
-  except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+  except (
+    *(OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+  ) as error:
     raise UserError(
       f'{path} cannot be read as .npz: {str(error).splitlines()[0] or "it is empty"}; '
       'numpy.savez(FILE, observations=..., actions=..., rewards=..., terminals=...) writes one'
@@ -43,5 +47,6 @@ def write(path: str, export: Export) -> None:
     OSError: it cannot be written.
   """
   with open(path + '.unfinished', 'wb') as f:
-    np.savez_compressed(f, env_name=np.array(export.env_name), **d4rl.arrays_of(export))
+    texts = {name: np.array(text) for name, text in d4rl.texts_of(export).items()}
+    np.savez_compressed(f, **texts, **d4rl.arrays_of(export))
   os.replace(path + '.unfinished', path)

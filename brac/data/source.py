@@ -15,6 +15,7 @@ from brac.errors import UserError
 PIECE = 65536  # steps
 # Where a file of this project's own keeps what other formats have no place for.
 NEXT_ACTIONS, ENDS, DISCOUNTS = 'infos/brac/next_actions', 'infos/brac/ends', 'infos/brac/discounts'
+OBSERVATION_KEYS = 'infos/brac/observation_keys'  # a text
 
 
 class Options(NamedTuple):
@@ -235,15 +236,16 @@ def check_array(array, what: str, kinds: str, n_dims: int, n: Optional[int] = No
   Raises:
     UserError: it is not.
   """
-  if not hasattr(array, 'shape') or not hasattr(array, 'dtype'):
-    raise UserError(f'{what} is no array, but a {type(array).__name__}')
+  if getattr(array, 'shape', None) is None or not hasattr(array, 'dtype'):  # h5py's Empty has None
+    raise UserError(f'{what} is no array, but a {type(array).__name__} without numbers')
   shape = tuple(array.shape)
   if array.dtype.kind not in 'fiub':
     raise UserError(f'{what} holds no numbers (its type is {array.dtype})')
   if array.dtype.kind not in kinds:
-    raise UserError(
-      f'{what} is of type {array.dtype}: discrete actions; the agents here take continuous ones'
-    )
+    why = 'needed are floats or whole numbers'
+    if what.endswith('actions'):
+      why = 'discrete actions; the agents here take continuous ones'
+    raise UserError(f'{what} is of type {array.dtype}: {why}')
   if n_dims == 2 and len(shape) > 2:
     raise UserError(f'{what} is of shape {list(shape)}: images or the like, not [N, numbers]')
   if n_dims == 2 and (len(shape) != 2 or not shape[1]):

@@ -42,6 +42,16 @@ def oldest(reader: checkpoints.Reader, size: int) -> int:
   return int(reader.read('data/_current_idx')) % size if 'data/_current_idx' in reader.shapes else 0
 
 
+def is_first_whole(path: str) -> bool:
+  """Whether the oldest row of the dataset at a path begins an episode, as in no ring that was full.
+
+  Raises:
+    UserError: there is no dataset.
+  """
+  reader = checkpoints.Reader(path, 'dataset')
+  return not oldest(reader, _size(reader))
+
+
 _STORED = Transitions._fields[:-1]  # published datasets have no `_end`
 
 

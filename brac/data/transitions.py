@@ -84,15 +84,23 @@ class Transitions(NamedTuple):
 def returns_of(end: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Of each episode its return, how many steps it has, and how it ended, `[n]` each."""
   lasts = np.flatnonzero(end != GOES_ON)
-  returns = np.diff(np.cumsum(reward, dtype=np.float64)[lasts], prepend=0.0)
-  return returns, np.diff(lasts, prepend=-1), end[lasts]
+  steps = np.diff(lasts, prepend=-1)
+  # Each by itself: in differences of one long sum a huge reward would take the digits of the rest.
+  known = np.asarray(reward, np.float64)[: lasts[-1] + 1 if len(lasts) else 0]
+  returns = np.add.reduceat(known, lasts + 1 - steps) if len(lasts) else known
+  return returns, steps, end[lasts]
 
 
-def begins(end: np.ndarray) -> np.ndarray:
-  """Whether an episode begins in a row, `[N]`; nowhere where the dataset does not tell."""
+def begins(end: np.ndarray, is_first_whole: bool = True) -> np.ndarray:
+  """Whether an episode begins in a row, `[N]`; nowhere where the dataset does not tell.
+
+  Args:
+    end: of all rows.
+    is_first_whole: False where what the first row's episode began with was written over.
+  """
   if (end == UNKNOWN).any():
     return np.zeros(len(end), bool)
-  return np.concatenate([[True], end[:-1] != GOES_ON])[: len(end)]
+  return np.concatenate([[is_first_whole], end[:-1] != GOES_ON])[: len(end)]
 
 
 def fingerprint(rows: Transitions) -> str:
@@ -141,8 +149,10 @@ def used(size: int, n: int, block: int, seed: int, path: str) -> Numbers:
   if n < size:
     logging.warning(
       'n_train takes the first %d of %d transitions as they were stored, which in a mixture are of '
-      'its first policies; train_eval_offline.shuffle_steps > 0 takes blocks from everywhere',
+      'its first policies; --n_train=%d takes all, train_eval_offline.shuffle_steps > 0 blocks '
+      'from everywhere',
       n,
+      size,
       size,
     )
   return slice(n)

@@ -35,9 +35,10 @@ def catch_stops(at_once: bool = False) -> None:
   impatient = (signal.SIGINT, signal.SIGTERM)
 
   def note(signal_number, _):
-    if at_once or signal_number in impatient and set(_stop_signals) & set(impatient):
+    again = signal_number in impatient and set(_stop_signals) & set(impatient)
+    _stop_signals.append(signal_number)  # also what a callback of C, in which it came, swallows
+    if at_once or again:
       raise KeyboardInterrupt(signal_number)
-    _stop_signals.append(signal_number)
 
   for name in _SIGNALS:
     number = getattr(signal, name)

@@ -229,6 +229,25 @@ def test_a_film_ends_at_the_first_signal_and_leaves_nothing(start, world, tmp_pa
     assert not os.listdir(tmp_path)
 
 
+SWALLOWED = """
+import os
+from brac import programs
+class Swallows:
+  def __del__(self):
+    os.kill(os.getpid(), 15)
+def main():
+  Swallows()
+  print('went on')
+programs.run(main)
+"""
+
+
+def test_a_signal_that_python_swallows_in_a_destructor_is_told_in_the_end():
+  done = subprocess.run([sys.executable, '-c', SWALLOWED], capture_output=True, text=True)
+  assert (done.returncode, done.stdout) == (143, 'went on\n')
+  assert 'stopped by SIGTERM; it was done before that was seen' in done.stderr
+
+
 STOPPED_AT_WORK = """
 import os
 from brac import programs, runs
