@@ -212,10 +212,28 @@ def read_space(config_dir: str, preset: str) -> Space:
   Raises:
     UserError: there is none, or the preset has no use for what it names.
   """
+  path = presets.find_preset(config_dir, preset)
   tried = space.read(_grid_path(config_dir, preset))
+  for macro in tried.values:
+    if gin_config.without_macro(FLAGS.gin_bindings, macro) != FLAGS.gin_bindings:
+      raise UserError(f'--gin_bindings binds {macro}, whose values the grid {tried.path} varies')
   bindings = [*FLAGS.gin_bindings, *tried.points()[0].bindings]
-  presets.load(presets.find_preset(config_dir, preset), bindings)
+  presets.load(path, bindings)
   return tried
+
+
+def warn_of_rungs(config_dir: str, preset: str) -> None:
+  """Says which rungs are at no evaluation: what is worth what there depends on earlier stops."""
+  path = presets.find_preset(config_dir, preset)
+  freq = presets.load(path, FLAGS.gin_bindings).settings.get('train_eval_offline.eval_freq')
+  schedule = Schedule(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, 1)
+  between = [str(step) for step in schedule.rungs() if freq and step % freq]
+  if between and FLAGS.metric == 'return':
+    print(
+      f'{preset}: {", ".join(between)} steps are no multiple of eval_freq, {freq}: a trial that '
+      'was stopped there has an evaluation that others have not, which counts in its mean',
+      file=sys.stderr,
+    )
 
 
 def _grid_path(config_dir: str, preset: str) -> str:
@@ -275,11 +293,12 @@ def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
       ranked = ranking.summary(ranking.read_columns(path + '.csv', 'value', 'return'))
       print(f'value and return of {ranked}')
   about = f'{_data()}; {FLAGS.n_eval_episodes} episodes an evaluation.'
-  bound = [f'Bound besides: {binding}.' for binding in FLAGS.gin_bindings]
   with files.writing(os.path.dirname(tuned)):
     os.makedirs(os.path.dirname(tuned), exist_ok=True)
-    files.write_text(tuned, outcome.tuned_text(done, include, [about, *bound]))
+    files.write_text(tuned, outcome.tuned_text(done, include, [about], FLAGS.gin_bindings))
   print(f'the tuned preset: {tuned}')
+  for trial in outcome.surpassing(done):
+    print(f'stopped, and worth more when it was than the best is now: {trial}', file=sys.stderr)
 
 
 def main() -> None:
@@ -296,6 +315,8 @@ def main() -> None:
   elif not FLAGS.n_eval_episodes:
     raise UserError('--n_eval_episodes=0 leaves no returns to compare: --metric=fqe does without')
   spaces = {preset: read_space(config_dir, preset) for preset in FLAGS.presets}
+  for preset in spaces:
+    warn_of_rungs(config_dir, preset)
   plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
   for env_name, preset in pairs:
     _tuned_path(config_dir, env_name, preset)
@@ -333,8 +354,11 @@ def main() -> None:
   for pair, done in searches.items():
     try:
       with outcome.alone(done):
+        for point in spaces[pair[1]].points():  # which another search may have trained since
+          is_there(*pair, point)
+        done.take_in(trials_beside(*pair, spaces[pair[1]]))
         leave(done, *pair, config_dir)
-    except UserError as error:  # another search, of other data, has left its preset there
+    except UserError as error:  # another search, of other data or settings, has left its own there
       failed[done.name] = str(error)
     failed.update({f'{done.name} {name}': fault for name, fault in done.faults.items()})
   if FLAGS.winner_steps:

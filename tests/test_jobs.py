@@ -81,6 +81,13 @@ def test_a_program_that_others_kill_is_started_again_but_not_for_ever(tmp_path, 
   assert list(failed) == ['always'] and (tmp_path / 'always').read_text() == 'x\n' * 3
 
 
+def test_what_comes_farther_each_time_is_started_as_often_as_it_is_killed(tmp_path):
+  write = 'echo "{\\"step\\": $n, \\"total_train_steps\\": 9}" > progress.json'
+  script = f'n=$(cat n || echo 0); n=$((n + 1)); echo $n > n; {write}; [ $n -gt 6 ] || exit 143'
+  assert run_jobs([job(tmp_path, script, folder=str(tmp_path))], Local(1)) == {}
+  assert (tmp_path / 'n').read_text() == '7\n'
+
+
 def test_a_log_is_of_one_program_at_a_time_and_a_reason_its_own(tmp_path):
   log = tmp_path / 'logs' / 'job.log'
   with open_log(str(log)) as first:

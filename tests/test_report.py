@@ -23,6 +23,10 @@ from brac.grids.notes import differing, notes_on_runs
 from brac.grids.summary import Summary
 
 ENV = 'HalfCheetah-v2'
+UNKNOWN = (
+  "the data's return is not known: below --data_root_dir is no dataset of 1000 transitions that "
+  'tells its episodes'
+)
 
 
 def write_run(root, place, columns, total=None, step=None):
@@ -105,8 +109,7 @@ def test_a_tree_with_missing_unfinished_and_broken_runs(tree):
   assert f'unfinished: {place}/kl_vp/0/0: step 0 of 30; no evaluation so far' in notes
   assert f'missing: {ENV} eps1 n1000: w_pr' in notes
   assert f'missing: {ENV} eps1 n1000: of seed 2: bc, bc tuned' in notes
-  unknown = "the data's return is not known: it is not below --data_root_dir"
-  assert f'{ENV} pure n1000: {unknown}' in notes
+  assert f'{ENV} pure n1000: {UNKNOWN}' in notes
 
   out = tree / 'report'
   header, *lines = read_csv(out / f'{ENV}_n1000.csv')
@@ -687,6 +690,9 @@ def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
   )
   path = data / ENV / 'eps1' / '0' / 'data'
   assert f'{ENV} eps1 n1000: dataset {path} is another one, of 1 transitions' in other.stdout
+  # Where none of its own was kept, the note does not say that there is no data.
+  other = run_report(tree, f'--data_root_dir={data}', f'--output_dir={tree / "elsewhere"}')
+  assert f'{ENV} eps1 n1000: {UNKNOWN}' in other.stdout
   shutil.rmtree(data)
 
   (tree / 'report' / 'behavior.csv').write_text('nonsense\n1,2\n')

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,9 @@ def test_each_preset_has_a_grid_that_it_has_a_use_for(preset):
     ('{"values": {"ALPHA": [1, "x"]}}', 'ALPHA has a list of numbers'),
     ('{"values": {"ALPHA": []}}', 'ALPHA has a list of numbers'),
     ('{"values": {"ALPHA": [NaN]}}', 'ALPHA has a list of numbers'),
+    ('{"values": {"ALPHA": [1' + 400 * '0' + ']}}', 'ALPHA has a list of numbers'),
+    ('{"values": {"ALPHA": [1], "ALPHA": [2]}}', "'ALPHA' is there twice"),
+    (100000 * '[', 'is no JSON that can be read'),
     ('{"values": {"ALPHA": [1.0000001, 1]}}', 'of ALPHA two values are the same'),
   ],
 )
@@ -318,6 +322,19 @@ def test_where_the_best_fails_its_last_evaluations_another_wins(tmp_path, trial_
   assert search.best().level == 3 and search.best().point.values['ALPHA'] == 3.0
 
 
+def test_where_the_best_has_collapsed_it_is_said_which_were_worth_more(tmp_path, trial_script):
+  values = {'ALPHA': [0.1, 1.0, 3.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  worth = {0.1: 3 * [100.0], 1.0: 3 * [5000.0] + 24 * [500.0], 3.0: 3 * [900.0]}
+  for point in search._points:
+    write_evaluations(search, point, worth[point.values['ALPHA']])
+  assert search.is_through() and search.best().point.values['ALPHA'] == 1.0
+  (said,) = outcome.surpassing(search)
+  assert said == 'ALPHA_3,POLICY_LR_0.0001 with 900 at 30'
+  text = outcome.tuned_text(search, 'kl_vp.gin', [])
+  assert f'# stopped, and worth more when it was: {said}\n' in text
+
+
 def test_what_is_begun_counts_among_those_that_are_tried_at_most(tmp_path, trial_script):
   schedule = SCHEDULE._replace(max_trials=3)
   search = make_search(tmp_path, trial_script, schedule=schedule)
@@ -333,9 +350,9 @@ def test_near_the_best_is_told_by_the_values_of_all_grids(tmp_path, trial_script
   best = space.Point((), {'ALPHA': 10.0, 'POLICY_LR': 1e-4})
   fine = {'ALPHA': [0.03, 1.0, 30.0], 'POLICY_LR': [1e-5, 1e-4]}
   tried = space.Space('', 'main', fine, (best,))
-  near = sorted(tried.points()[:-1], key=lambda point: tried.distance(point, best))
+  near = sorted(tried.points()[:-1], key=tried.distance_from(best))
   assert [p.values['ALPHA'] for p in near if p.values['POLICY_LR'] == 1e-4] == [1.0, 30.0, 0.03]
-  assert tried.distance(near[0], best) == 1 == tried.distance(near[1], best)
+  assert list(map(tried.distance_from(best), near[:2])) == [1, 1]
 
 
 def test_a_number_of_units_of_another_grid_stays_a_whole_one(tmp_path):
@@ -459,6 +476,38 @@ def test_a_damaged_journal_is_put_aside_and_the_folders_tell_the_search(tmp_path
   assert set(states(again)) == set(before)
   run([again], Local(2))
   assert len(states(again)) == 2
+
+
+@pytest.mark.parametrize('line', ['null', '5', '[]', '{"op_code": 99}', '{"op_code": 0}', '"x"'])
+def test_a_journal_with_a_line_of_something_else_is_put_aside(line, tmp_path, trial_script):
+  values = {'ALPHA': [10.0], 'POLICY_LR': [1e-4]}
+  run([make_search(tmp_path, trial_script, values)], Local(1))
+  with open(tmp_path / 'search' / JOURNAL, 'a', encoding='utf-8') as f:
+    f.write(line + '\n')
+  again = make_search(tmp_path, trial_script, values)
+  assert (tmp_path / 'search' / (JOURNAL + '.damaged')).exists()
+  assert states(again) == ['COMPLETE']
+
+
+def test_half_a_line_of_a_machine_that_died_ends_no_other_machines_search(tmp_path, trial_script):
+  values = {'ALPHA': [10.0, 1.0, 0.1], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  with open(tmp_path / 'search' / JOURNAL, 'a', encoding='utf-8') as f:
+    f.write('{"op_code": ')
+  run([search], Local(1))
+  assert search.best().level == 3 and search.faults == {}
+  assert len(states(make_search(tmp_path, trial_script, values))) == len(states(search))
+  assert not (tmp_path / 'search' / (JOURNAL + '.damaged')).exists()
+
+
+def test_what_another_search_trained_meanwhile_counts_in_the_end(tmp_path, trial_script):
+  here, there = ({'ALPHA': [alpha], 'POLICY_LR': [1e-4]} for alpha in (1.0, 10.0))
+  search = make_search(tmp_path, trial_script, here)
+  run([search, make_search(tmp_path, trial_script, there)], Local(2))
+  assert search.best().point.values['ALPHA'] == 1.0
+  search.take_in(space.points_beside(search.space, search.folder))
+  assert search.best().point.values['ALPHA'] == 10.0
+  assert 'ALPHA = 10.0  # of 1, 10\n' in outcome.tuned_text(search, 'kl_vp.gin', [])
 
 
 def test_machines_share_the_trials_of_a_search(tmp_path, trial_script):
@@ -721,6 +770,13 @@ def test_the_table_the_figure_and_the_tuned_preset(tmp_path, trial_script):
 
   assert drawn_within(path + '.png')
 
+  # The winner goes on, and what it is compared by stays.
+  winner = search.best().point
+  table = outcome.rows(search)
+  with open(os.path.join(search.run_folder(winner), 'results.csv'), 'a', encoding='utf-8') as f:
+    f.write('280,9000\n290,9000\n')
+  assert outcome.rows(search) == table
+
   # The tuned preset is the preset with these values, and says how they were found.
   tuned = tmp_path / 'tuned' / 'Hopper-v2' / 'kl_vp.gin'
   tuned.parent.mkdir(parents=True)
@@ -733,6 +789,15 @@ def test_the_table_the_figure_and_the_tuned_preset(tmp_path, trial_script):
   assert re.search(r' 10 +0\.0001 +270 +1003 +1000 ', text)
   preset = gin_config.parse([str(tuned)], [])
   assert preset.bound['brac_primal_agent.Agent.alpha'] == 10.0
+  assert preset.bound['train_eval_offline.batch_size'] == 256
+  bound = ['train_eval_offline.batch_size = 32', 'brac_primal_agent.Agent.n_div_samples = 3']
+  shutil.copy(os.path.join(project_folder('configs'), 'kl_vp.gin'), tmp_path / "o'b.gin")
+  for name in ('brac_primal.gin', 'common.gin'):
+    shutil.copy(os.path.join(project_folder('configs'), name), tmp_path)
+  tuned.write_text(outcome.tuned_text(search, "../../o'b.gin", [], bound))
+  given = gin_config.parse([str(tuned)], [])
+  assert given.bound['train_eval_offline.batch_size'] == 32
+  assert given.bound['brac_primal_agent.Agent.alpha'] == 10.0
   assert preset.bound['train_eval_offline.optimizers'][1] == ('adam', 1e-4)
   assert preset.name == 'kl_vp'
 

@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from typing import IO, Callable, Optional, Sequence
 
+from brac import results
 from brac.errors import InUse, UserError
 
-MAX_KILLED = 3  # times that a program is killed by others before it counts as failed
+MAX_KILLED = 3  # times that a program is killed by others where it stands before it has failed
 STOPPED = 128 + signal.SIGTERM  # the exit status of a program that has saved and ended at it
 _LEASH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'leash.py')
 _POLL_SECONDS = 0.2
@@ -84,6 +84,25 @@ class Started(abc.ABC):
     status = self.poll()
     reason = [f'exit status {status}', self.last_line(), self.log]
     return ': '.join(filter(None, reason)) if status else ''
+
+
+class Kills:
+  """How often programs were killed by others since they came any farther."""
+
+  def __init__(self):
+    self._seen: dict[str, tuple[int, Optional[tuple[int, int]]]] = {}
+
+  def is_tried_again(self, started: Started) -> bool:
+    """Whether a program that is over was killed, and not time and again where it stands."""
+    if not started.was_killed():
+      return False
+    n, before = self._seen.get(started.job.name, (0, None))
+    progress = None
+    with contextlib.suppress(ValueError):  # which the program says when it starts
+      progress = results.read_progress(started.job.folder or '')
+    n = n + 1 if progress == before else 1
+    self._seen[started.job.name] = n, progress
+    return n < MAX_KILLED
 
 
 class Backend(abc.ABC):
@@ -254,6 +273,23 @@ class WaitingLock:
     self.release()
 
 
+class JournalLock(WaitingLock):
+  """Of who writes a line of a journal of optuna's."""
+
+  def __init__(self, path: str):
+    super().__init__(path + '.lock')
+    self._journal = path
+
+  def acquire(self) -> bool:
+    """Takes off what a machine that died left of its line, too: the next would be added to it."""
+    super().acquire()
+    if os.path.exists(self._journal):
+      with open(self._journal, 'rb+') as f:
+        content = f.read()
+        f.truncate(content.rfind(b'\n') + 1)
+    return True
+
+
 def is_in_use(folder: Optional[str]) -> bool:
   """Whether a process has locked the folder of a run, or of a collection."""
   from brac.runs.lock import Lock
@@ -272,8 +308,8 @@ def is_in_use(folder: Optional[str]) -> bool:
 def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
   """Runs jobs until all are over or a signal asks to stop.
 
-  What another process is at work on is waited for; what is killed is tried `MAX_KILLED` times in
-  all.
+  What another process is at work on is waited for; what is killed is tried again, until it was
+  killed `MAX_KILLED` times without coming any farther.
 
   Returns:
     The names of those that failed, and why.
@@ -283,7 +319,7 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
   waiting, running, failed = list(jobs), [], {}
   over: set[str] = set()
   retry_at: dict[str, float] = {}
-  n_killed: Counter[str] = Counter()
+  kills = Kills()
   try:
     while (waiting or running) and not runs.stop_requested():
       for started in [x for x in running if x.poll() is not None]:
@@ -295,8 +331,7 @@ def run_jobs(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
           retry_at[name] = time.monotonic() + _RETRY_SECONDS
           waiting.append(started.job)
           continue
-        n_killed[name] += started.was_killed()
-        if started.was_killed() and n_killed[name] < MAX_KILLED:
+        if kills.is_tried_again(started):
           print(f'{name}: {started.fault()}: it is tried again', flush=True)
           waiting.append(started.job)
           continue

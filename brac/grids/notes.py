@@ -105,7 +105,10 @@ def _notes_on_task(summary: Summary, task: Task, of_one_length: bool) -> list[st
     of = '; '.join(f'{n} ({", ".join(names)})' for n, names in sorted(lengths.items()))
     notes.append(f'{where}: steps of the runs: {of}')
   if task not in summary.behavior:
-    notes.append(f"{where}: the data's return is not known: it is not below --data_root_dir")
+    notes.append(
+      f"{where}: the data's return is not known: below --data_root_dir is no dataset of "
+      f'{task[2][1:]} transitions that tells its episodes'
+    )
   elif (whole := summary.behavior[task].whole) is not None and whole < 0.95:
     notes.append(
       f"{where}: the data's return is that of its whole episodes, {whole:.0%} of its rows; of the "

@@ -3,7 +3,7 @@
 import math
 import os
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from brac import files
 from brac.grids.curves import BLUE, GREEN, PURPLE, VERMILION, plain
@@ -25,9 +25,10 @@ def rows(search: Search) -> list[list]:
   """A row for each trial, the best of those that have come farthest first."""
   found, faults = [], search.faults
   for standing in _tried(search):
-    values, curve = standing.point.values, standing.curve
-    steps = curve.steps[-1] if curve.steps else 0
-    numbers = [curve.mean(search.metric.last), *standing.values]
+    values, curve, total = standing.point.values, standing.curve, search.schedule.total_train_steps
+    # What a whole trial was trained for beyond that, as the winner is, is not compared.
+    steps = next((at for at in curve.steps if at >= total), curve.steps[-1] if curve.steps else 0)
+    numbers = [curve.mean(search.metric.last, steps), *standing.values]
     if search.metric.name != 'return':  # where the trials were simulated as well
       curve = read_curve(search.run_folder(standing.point), search.space.policy)
       numbers.append(curve.mean(search.metric.averaged))
@@ -161,20 +162,36 @@ def draw(search: Search, path: str) -> None:
   figure.savefig(path)
 
 
-def tuned_text(search: Search, include: str, about: list[str]) -> str:
+def surpassing(search: Search) -> list[str]:
+  """The trials that were stopped and were worth more there than the best is: it may have fallen."""
+  best, found = search.best(), []
+  for s in search.standings():
+    if best and 0 < s.level < best.level and s.worth(s.level - 1) > best.worth(best.level - 1):
+      step = search.schedule.rungs()[s.level - 1]
+      found.append(f'{s.point.name} with {shown(s.worth(s.level - 1))} at {step}')
+  return found
+
+
+def tuned_text(
+  search: Search, include: str, about: list[str], gin_bindings: Sequence[str] = ()
+) -> str:
   """A gin file that includes the preset and binds the best values, with how they were found.
 
   Args:
     search: one of which a trial has come to a rung.
     include: the preset, as gin finds it.
     about: sentences on the environment and the data.
+    gin_bindings: what was bound of all trials.
   """
   winner, begun = search.best(), [s for s in search.standings() if s.curve.steps]
   comment = [f'{search.name}: {" and ".join(search.space.values)} {SIGN}.', '']
   comment += textwrap.wrap(' '.join([*about, protocol(search)]), 96)
   comment += ['', *text(readable(search)).splitlines()]
   comment += [f'failed: {name}' for name in search.faults]
-  lines = [f'# {line}'.rstrip() for line in comment] + ['', f"include '{include}'", '']
+  comment += [f'stopped, and worth more when it was: {trial}' for trial in surpassing(search)]
+  lines = [f'# {line}'.rstrip() for line in comment] + ['', f'include {include!r}', '']
+  if gin_bindings:
+    lines += ['# As --gin_bindings had it for all trials:', *gin_bindings, '']
   for macro in search.space.values:
     tried = ', '.join(f'{x:g}' for x in sorted({s.point.values[macro] for s in begun}))
     lines.append(f'{macro} = {winner.point.values[macro]!r}  # of {tried}')

@@ -65,6 +65,8 @@ def find_here_or_ours(config_dir: str, name: str, ending: str) -> str:
 
 def find_preset(config_dir: str, name: str) -> str:
   """The path of a preset; see `find_here_or_ours`."""
+  if '/' in name:  # its runs' folder has the file's name
+    raise UserError(f'--presets {name}: the name alone; --config_dir names the folder')
   return find_here_or_ours(config_dir, name, '.gin')
 
 
@@ -73,7 +75,9 @@ def find_tuned(config_dir: str, name: str, env_name: str) -> Optional[str]:
   beside = os.path.dirname(find_preset(config_dir, name))
   for folder in (config_dir, beside):
     path = os.path.join(tuned_folder(folder), folder_name(env_name), name + '.gin')
-    if os.path.isfile(path):
+    # A preset of one's own is not meant by what a search left of ours, of its name.
+    is_own = beside != project_folder('configs')
+    if os.path.isfile(path) and not (is_own and f" include '{name}.gin' " in one_line(path)):
       return path
   return None
 

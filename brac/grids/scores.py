@@ -143,6 +143,6 @@ def legend(references: References) -> str:
     f'by {whose}: {", ".join(dict.fromkeys(values))}' for whose, values in by_table.items()
   )
   return (
-    'score: 100 (R - min) / (max - min) of returns, of spreads without the offset; the references '
-    f'{told}'
+    'score: 100 (R - min) / (max - min) of returns; standard deviations are divided by max - min '
+    f'alone; the references {told}'
   )

@@ -15,7 +15,7 @@ import math
 import os
 import time
 import warnings
-from collections import Counter
+from collections.abc import Iterable
 from typing import IO, Callable, NamedTuple, Optional
 
 from absl import logging
@@ -23,9 +23,10 @@ from absl import logging
 from brac import files, results
 from brac.errors import InUse, UserError
 from brac.grids.jobs import (
-  MAX_KILLED,
   Backend,
   Job,
+  JournalLock,
+  Kills,
   Started,
   WaitingLock,
   is_in_use,
@@ -105,7 +106,7 @@ class Search:
     self._faults: dict[str, tuple[str, tuple[int, ...]]] = {}
     self.others_run = False
     self._in_hand: list[Point] = []
-    self._n_killed: Counter[str] = Counter()
+    self.kills = Kills()
     self._points, self._rungs = space.points(), schedule.rungs()
     self._study = self._open()
     self._asking = WaitingLock(os.path.join(folder, JOURNAL + '.asking'))
@@ -118,6 +119,11 @@ class Search:
     """The evaluated policy that the trials are compared by."""
     told = map(results.read_about, map(self.run_folder, self._points))
     return self.space.policy or next((about.judged_by for about in told if about), 'main')
+
+  def take_in(self, others: Iterable[Point]) -> None:
+    """Counts the trials of other grids that others have trained since it was opened."""
+    self.space = self.space._replace(others=tuple(others))
+    self._points = self.space.points()
 
   @property
   def faults(self) -> dict[str, str]:
@@ -140,7 +146,10 @@ class Search:
 
   def curve(self, point: Point) -> Curve:
     """What the run of a point was worth at its steps, as its folder tells it now."""
-    return self.metric.curve(self.run_folder(point), self.space.policy)
+    try:
+      return self.metric.curve(self.run_folder(point), self.space.policy)
+    except UserError as error:
+      raise UserError(f'grid {self.space.path}: {error}') from None
 
   def best(self, standings: Optional[list[Standing]] = None) -> Optional[Standing]:
     """The best of those that have come farthest; None where none has come to the first rung.
@@ -192,7 +201,8 @@ class Search:
     begun = [s.point for s in own if os.path.isdir(self.run_folder(s.point))]
     new = [s.point for s in own if s.point not in begun]
     if first:
-      new.sort(key=lambda point: (not point.is_coarse, self.space.distance(point, first.point)))
+      distance = self.space.distance_from(first.point)
+      new.sort(key=lambda point: (not point.is_coarse, distance(point)))
     new = new[: max(0, self.schedule.max_trials - len(begun))]
     wanted = [s.point for s in own if s.point in begun and not s.level]
     wanted += [point for point in new if point.is_coarse]
@@ -228,14 +238,14 @@ class Search:
   def _open(self):
     """The study. A journal that is damaged is put aside: the folders tell enough."""
     path = os.path.join(self.folder, JOURNAL)
-    lock = WaitingLock(path + '.lock')
+    lock = JournalLock(path)
     with files.writing(self.folder):
       os.makedirs(self.folder, exist_ok=True)
-      with lock:
-        _cut_half_a_line(path)
+      lock.acquire()
+      lock.release()
     try:
       return self._create(path, lock)
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError, AssertionError, AttributeError) as error:
       os.replace(path, path + '.damaged')
       logging.warning('%s is damaged (%s): it is put aside and begun anew', path, error)
       return self._create(path, lock)
@@ -284,14 +294,6 @@ class Search:
     if fault:
       asked.set_user_attr('fault', fault)
     self._study.tell(asked, value, optuna().trial.TrialState[state], skip_if_finished=True)
-
-
-def _cut_half_a_line(path: str) -> None:
-  """Takes off what a machine left of a line that it was writing: the next would be added to it."""
-  if os.path.exists(path):
-    with open(path, 'rb+') as f:
-      content = f.read()
-      f.truncate(content.rfind(b'\n') + 1)
 
 
 class Trial:
@@ -365,19 +367,14 @@ class Trial:
       self.search.tell(self._asked, 'COMPLETE', value)
     elif is_there or self._pruned or self._n_reported and not self.started:
       self.search.tell(self._asked, 'PRUNED')
-    elif interrupted or not self.started or status == InUse.exit_status or self._is_tried_again():
+    elif interrupted or not self.started or status == InUse.exit_status:
+      self.search.tell(self._asked, 'FAIL')
+    elif self.search.kills.is_tried_again(self.started):
       self.search.tell(self._asked, 'FAIL')
     else:
       self._fail(self.started.fault() or f'{self.started.log}: it ended before its time')
     self._claim.close()
     self.search._in_hand.remove(self.point)
-
-  def _is_tried_again(self) -> bool:
-    """Whether its program was killed, as for want of memory, and not time and again."""
-    if not self.started.was_killed():
-      return False
-    self.search._n_killed[self.point.name] += 1
-    return self.search._n_killed[self.point.name] < MAX_KILLED
 
   def _fail(self, fault: str) -> None:
     self.search.note_fault(self.point, fault)
@@ -430,7 +427,8 @@ def run_searches(searches: list[Search], backend: Backend, poll_seconds: float =
   finally:
     stop_all([trial.started for trial in running])
     for trial in running:
-      trial.end(interrupted=True)
+      with contextlib.suppress(UserError):  # on its way already, and the others are to end as well
+        trial.end(interrupted=True)
 
 
 def say_end(trial: Trial) -> None:

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import re
-from typing import NamedTuple, Optional
+import sys
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
@@ -35,10 +36,11 @@ class Space(NamedTuple):
     """All values of a macro, from the least to the largest."""
     return sorted({point.values[macro] for point in self.points()})
 
-  def distance(self, one: 'Point', other: 'Point') -> int:
-    """How many of the values that are tried two points are apart, over all macros."""
+  def distance_from(self, one: 'Point') -> Callable[['Point'], int]:
+    """Tells how many of the values that are tried a point is apart from one, over all macros."""
     tried = {macro: self.tried(macro) for macro in self.values}
-    return sum(abs(x.index(one.values[m]) - x.index(other.values[m])) for m, x in tried.items())
+    at = {macro: values.index(one.values[macro]) for macro, values in tried.items()}
+    return lambda other: sum(abs(at[m] - x.index(other.values[m])) for m, x in tried.items())
 
   def points(self) -> list['Point']:
     """All of them: the grid's coarse ones first, the others last.
@@ -109,11 +111,11 @@ def read(path: str) -> Space:
   """
   try:
     with open(path, encoding='utf-8') as f:
-      content = json.load(f)
+      content = json.load(f, object_pairs_hook=_no_key_twice)
   except OSError as error:
     raise UserError(f'grid {path}: {error.strerror}') from None
-  except ValueError as error:
-    raise UserError(f'grid {path} is no JSON: {error}') from None
+  except (ValueError, RecursionError) as error:
+    raise UserError(f'grid {path} is no JSON that can be read: {error}') from None
   reads = 'reads {"values": {"ALPHA": [0.1, 1.0], ...}}, and may have "policy": "max_q"'
   if not isinstance(content, dict) or not content.keys() <= {'about', 'policy', 'values'}:
     raise UserError(f'grid {path} {reads}')
@@ -130,8 +132,15 @@ def read(path: str) -> Space:
   return Space(path, policy, values)
 
 
+def _no_key_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+  names = [name for name, _ in pairs]
+  if twice := [name for name in names if names.count(name) > 1]:
+    raise ValueError(f'{twice[0]!r} is there twice')
+  return dict(pairs)
+
+
 def _is_finite(x) -> bool:
-  return is_number(x) and math.isfinite(x)
+  return is_number(x) and abs(x) <= sys.float_info.max
 
 
 class Curve(NamedTuple):

@@ -105,6 +105,8 @@ def test_a_preset_and_a_grid_of_ones_own(start, tmp_path):
   n_steps = {p: results.read_progress(str(p / '0')) for p in place.glob('LR*')}
   for flag, said in (
     ('--gin_bindings=train_eval_offline.batch_size=8', 'batch_size was 16, is 8; choose another'),
+    ('--gin_bindings=LR=0.5', '--gin_bindings binds LR, whose values the grid'),
+    ('--presets=sub/my', '--presets sub/my: the name alone; --config_dir names the folder'),
     ('--n_eval_episodes=2', '--n_eval_episodes was 1, is 2; choose another --root_dir'),
     ('--n_train=999', f'{tuned} is of a search on other data; choose another --config_dir'),
   ):
