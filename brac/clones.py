@@ -48,7 +48,7 @@ class Data(NamedTuple):
 
   def mean_log_likelihood(self, b: Actor) -> float:
     """`E[log b(a|s)]`, in nats, of actions clipped into the box as they are for cloning."""
-    log_b = b(tf.constant(self.s)).log_prob(b.box.clip(tf.constant(self.a), ACTION_MARGIN))
+    log_b = b(tf.constant(self.s)).log_prob(tf.constant(self.a), ACTION_MARGIN)
     return float(tf.reduce_mean(log_b))
 
 

@@ -483,3 +483,10 @@ def test_gin_binds_what_a_function_hands_on():
         gin.bind_parameter(f'outermost.{wrong}', 3)
   finally:
     gin.config._REGISTRY.pop('mine.outermost')
+
+
+def test_what_an_agent_begins_with_is_of_the_stream_of_beginnings(make_agent):
+  agent = make_agent('sac', seed=7)
+  first = type(agent.q_nets[0])(agent.n_states, agent.box.n_actions, (8, 8), Rng(7, rng.INIT))
+  for x, y in zip(agent.q_nets[0].variables, first.variables, strict=True):
+    np.testing.assert_array_equal(x, y)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from brac import checkpoints, clones, results, rng
+from brac import behavior, checkpoints, clones, results, rng
 from brac.data.transitions import Transitions
 from brac.data_config import project_folder
 from brac.errors import UserError
@@ -123,12 +123,13 @@ def test_without_a_clone_the_error_has_the_command(tmp_path):
 def test_the_likelihood_is_that_of_the_density(tmp_path):
   b = actor(mean=0.5)
   data = data_of(b)
+  data.a[::7], data.a[1::7] = 2.0, -2.0  # the edges, where it would be infinite
   pi = b(tf.constant(data.s))
   z = np.arctanh(np.clip(data.a / 2, -0.999, 0.999))
   sigma = np.exp(pi.log_std)
-  density = np.exp(-0.5 * ((z - pi.mean) / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
-  density /= 2 * (1 - np.tanh(z) ** 2)
-  assert data.mean_log_likelihood(b) == pytest.approx(np.log(density).mean(), abs=1e-3)
+  log_density = -0.5 * ((z - pi.mean) / sigma) ** 2 - np.log(np.sqrt(2 * np.pi) * sigma)
+  log_density -= np.log(2 * (1 - np.tanh(z) ** 2))
+  assert data.mean_log_likelihood(b) == pytest.approx(np.mean(log_density), rel=1e-4)
 
 
 def test_a_clone_of_the_data_is_taken_without_a_warning(tmp_path, caplog):
@@ -183,6 +184,55 @@ def test_a_clone_of_an_older_version_has_its_data_in_its_run(tmp_path, caplog):
   assert not caplog.records
   bind(places=[path], data=data_of(actor(), seed=3))
   assert 'was cloned from other data' in caplog.text
+
+
+def test_the_likelihood_is_of_rows_from_everywhere(monkeypatch):
+  monkeypatch.setattr(clones, '_N_ROWS', 5)
+  rows = Transitions.zeros(41, 3, 1)
+  rows.s1[:, 0] = rows.a1[:, 0] = np.arange(41)
+  data = clones.Data.of(rows)
+  assert data.s[:, 0].tolist() == data.a[:, 0].tolist() == [0, 10, 20, 30, 40]
+
+
+def test_in_a_narrow_box_far_from_zero_the_likelihood_is_a_number():
+  low, high = (np.full(1, x, np.float32) for x in (1000, 1000.01))
+  b = Actor(3, (8,), Box(low, high), rng.Rng(0))
+  s = np.random.default_rng(0).normal(size=[50, 3]).astype(np.float32)
+  a = np.where(np.arange(50)[:, None] % 7, np.float32(1000.005), high)
+  here = clones.Data('', s, a).mean_log_likelihood(b)
+  assert np.isfinite(here)
+  assert behavior.log_densities(b, s, a).mean() == pytest.approx(here, rel=1e-5)
+
+
+# The tolerance is 0.2 nats for each number of an action, to either side.
+@pytest.mark.parametrize('n_actions', [1, 2])
+@pytest.mark.parametrize('sign', [-1, 1])
+@pytest.mark.parametrize('nats, taken', [(0.15, True), (0.25, False)])
+def test_how_far_a_likelihood_may_be_grows_with_the_actions(
+  n_actions, sign, nats, taken, tmp_path, shipped
+):
+  box = Box(np.full(n_actions, -2, np.float32), np.full(n_actions, 2, np.float32))
+  b = Actor(3, (8,), box, rng.Rng(0))
+  rows = Transitions.zeros(3000, 3, n_actions)
+  rows.a1[:] = b(tf.constant(rows.s1)).sample(Rng(1))[0]
+  data = clones.Data.of(rows)
+  path = save_clone(shipped / PLACE, b)
+  entry = {'data': 'another', 'mean_log_likelihood': data.mean_log_likelihood(b)}
+  entry['mean_log_likelihood'] += sign * nats * n_actions
+  listed = {f'{PLACE}/agent_behavior': {'command': 'python', 'origin': entry}}
+  (shipped / 'MANIFEST.json').write_text(json.dumps({'policies': listed}))
+  parameters = (PARAMETER, 3, box, [], clones.Search([path], ''), data)
+  if taken:
+    clones.bind(*parameters)
+  else:
+    with pytest.raises(UserError, match='being of other data'):
+      clones.bind(*parameters)
+
+
+def test_a_shipped_clone_that_tells_nothing_is_not_taken_for_data_below_uniform(tmp_path, shipped):
+  path = save_clone(shipped / PLACE, actor())
+  with pytest.raises(UserError, match='being of other data'):
+    bind(places=[path], data=data_of(actor(mean=1.5)))
 
 
 @pytest.mark.parametrize(

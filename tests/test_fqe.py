@@ -10,7 +10,7 @@ import tensorflow as tf
 from reading import results, scalars, tags, values
 
 from brac import agents, checkpoints, operative, runs
-from brac.agents import frozen
+from brac.agents import fqe_agent, frozen
 from brac.data.replay import Dataset
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions
 from brac.errors import UserError
@@ -156,6 +156,44 @@ def test_the_value_is_that_of_the_first_states_of_the_episodes(trained, rows, po
   half = 1.96 * each.std() / np.sqrt(6 * N)
   np.testing.assert_allclose(told['value_low'], each.mean() - half, atol=0.2 * half)
   np.testing.assert_allclose(told['value_high'], each.mean() + half, atol=0.2 * half)
+
+
+def test_the_value_is_of_the_mixture_of_critics(rows, policy_file):
+  values = []
+  for ensemble_q_lambda, shift in ((1.0, 0.0), (1.0, 2.0), (0.5, 2.0)):
+    another = make_agent(Dataset(rows), policy_file, ensemble_q_lambda=ensemble_q_lambda)
+    for x, y in zip(another.q_nets[1].variables, another.q_nets[0].variables):
+      x.assign(y)
+    bias = another.q_nets[1]._layers[-1].bias
+    bias.assign(bias + shift)
+    values.append(another.estimate()['value'])
+  assert values[1] == pytest.approx(values[0], abs=1e-5)  # of the least
+  assert values[2] == pytest.approx(values[0] + 1, abs=1e-4)
+
+
+def test_what_a_sample_is_worth_is_drawn_for_each_part_step_and_seed(
+  rows, policy_file, monkeypatch
+):
+  def value(seed, step, n_rows=None):
+    if n_rows:
+      monkeypatch.setattr(fqe_agent, '_ROWS', n_rows)
+    another = make_agent(Dataset(rows), policy_file, policy_name='sample', seed=seed)
+    for x, y in zip(another.q_nets, make_agent(Dataset(rows), policy_file, seed=0).q_nets):
+      for a, b in zip(x.variables, y.variables):
+        a.assign(b)
+    another.global_step.assign(step)
+    another.data.first_states = np.zeros([6, 6], np.float32)  # where what differs is the action
+    return another.estimate()
+
+  assert value(0, 5) == value(0, 5)
+  assert len({value(seed, step)['value'] for seed, step in ((0, 5), (0, 6), (1, 5))}) == 3
+  half = value(0, 5, 3)
+  assert half['value'] != value(0, 5, 6)['value'] and half['value_low'] < half['value_high']
+  # Two parts that drew the same would have the mean of one of them.
+  monkeypatch.setattr(fqe_agent, '_ROWS', 3)
+  another = make_agent(Dataset(rows), policy_file, policy_name='sample')
+  parts = [another._value(np.zeros([3, 6], np.float32), tf.constant(k, tf.int64)) for k in (0, 1)]
+  assert np.all(parts[0].numpy() != parts[1].numpy())
 
 
 def test_data_that_do_not_tell_their_episodes_are_one_line(rows, policy_file):

@@ -300,6 +300,7 @@ class Formulas:
 # Looked at after 5 steps.
 SETTINGS = {
   'sac': ('sac', {}),
+  'sac entropy of 0': ('sac', dict(target_entropy=0.0)),
   'sac mixed ensemble': ('sac', dict(ensemble_q_lambda=0.75, target_entropy=1.5)),
   'bc': ('bc', {}),
   'bc negative entropy weight': ('bc', dict(alpha_entropy=-0.5, target_entropy=1.5)),

@@ -390,9 +390,24 @@ def test_explore_is_uniform_over_the_box_and_drawn_by_the_seed():
 
   t = explored(0, 1000)
   counts = np.histogram(t.a1, 5, [-2, 2])[0]
+  assert np.all(np.diff(t.a1[:, 0]) != 0)  # each is drawn by itself
   assert counts.sum() == 1000 and np.sum((counts - 200) ** 2 / 200) < 25
   assert_equal(t, explored(0, 1000))
   assert np.all(explored(1, 20).a1 != t.a1[:20])
+
+
+def test_collections_and_evaluations_draw_their_actions_from_streams_of_their_own(monkeypatch):
+  taken, real = [], rollouts.compiled
+
+  def compiled(policies, n, seed, stream):
+    taken.append(stream)
+    return real(policies, n, seed, stream)
+
+  monkeypatch.setattr(rollouts, 'compiled', compiled)
+  policy = spring('Pendulum-v1')
+  Evaluator('Pendulum-v1', {'main': policy}, 1, 0)
+  Collection('Pendulum-v1', policy, Transitions.zeros(10, 3, 1), 0, n_envs=1)
+  assert taken == [rng.EVALUATE, rng.ACT]
 
 
 def test_online_actions_are_the_policys():

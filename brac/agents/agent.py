@@ -53,7 +53,7 @@ class Agent:
     batch_size: transitions a step.
     weight_decays: one for each of `DECAYS`; one serves for all.
     update_freq: steps from one move of the targets to the next.
-    update_rate: the part of the way to their sources that the targets go in a move.
+    update_rate: rate of the Polyak averaging by which the targets follow their sources.
     discount: γ.
   """
 

@@ -14,14 +14,15 @@ from brac.rng import Rng
 
 @gin.configurable
 class Agent(BRAC):
-  r"""BRAC where `D(s)` is a lower bound that a critic `c(s, a)` makes tight; `a_b` from the data.
+  r"""BRAC where `D(s)` is as large as a critic `c(s, a)` can make it; `a_b` from the data.
 
   - `kl`: `D(s) = log softplus(c(s, a_π)) + 1 - softplus(c(s, a_b))`
   - `w`: `D(s) = c(s, a_π) - c(s, a_b)`
   - `J(c) = E[-D(s)] + γ_gp E[max(|∇ₐ c(s, â)| - 1, 0)²]`, â uniformly between `a_π` and `a_b`
 
   Args:
-    c_iter: updates of c in a training step, each on a batch of its own.
+    c_iter: updates of c in a training step, the first on the batch of q and p, the others each on
+      one of its own.
     alpha, ...: see `BRAC`.
   """
 
