@@ -35,7 +35,7 @@ def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(runs, tmp_pat
   tables, found, _ = done.stdout.partition('\n\nmean ± standard deviation')
   assert found
   if runs == 'first_runs':
-    assert f'```\n{tables}\n```' in read_page('results.md'), 'the page has another table'
+    assert f'```\n{tables}\n```' in read_page('first_runs.md'), 'the page has another table'
 
 
 @pytest.mark.parametrize('page', ['../README.md', 'results.md'])

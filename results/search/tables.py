@@ -2,6 +2,8 @@
 
     python results/search/tables.py [FOLDER, this one by default]
 
+`overview.png`, too: what all of them say of α.
+
 The trials' own folders are not kept, so each trial gets one for a moment, with its evaluations.
 """
 
@@ -14,10 +16,12 @@ from collections import defaultdict
 
 from brac.data_config import project_folder
 from brac.grids import outcome, space
+from brac.grids.curves import BLUE, GREEN, PURPLE, VERMILION
 from brac.grids.metrics import Returns
 from brac.grids.search import Schedule, Search
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+_TUNED = os.path.join(os.path.dirname(_HERE), 'tuned', 'report')
 _MACROS = ('ALPHA', 'TARGET_DIVERGENCE', 'PHI', 'POLICY_LR')
 _STEPS = 30_000  # of a whole trial; what some have beyond is in evaluations.csv alone
 
@@ -36,6 +40,49 @@ def main(made: str = _HERE) -> None:
       shutil.copy(path + '.csv', place + '.csv')
       if search.best():
         outcome.draw(search, place + '.png')
+  draw_overview(searches, os.path.join(made, 'overview.png'))
+
+
+def draw_overview(searches: dict[tuple, list[dict[str, str]]], path: str) -> None:
+  """The return over α: a panel for each environment, a line for each preset at its best rates."""
+  from matplotlib.figure import Figure
+
+  colors = {'kl': BLUE, 'mmd': VERMILION, 'kl_dual': GREEN, 'w': PURPLE}
+  with open(os.path.join(_TUNED, 'behavior.csv'), encoding='utf-8') as f:
+    by_step = {row['env']: float(row['mean by step']) for row in csv.DictReader(f)}
+  figure = Figure(figsize=(11, 3.6), dpi=120, layout='constrained')
+  axes = dict(zip(sorted(by_step), figure.subplots(1, len(by_step), sharex=True)))
+  handles = {}
+  for (env, _, preset, _), rows in sorted(searches.items()):
+    divergence, _, penalty = preset.rpartition('_')
+    trials = defaultdict(list)
+    for row in rows:
+      trials[float(row['ALPHA'] or 0), row['POLICY_LR']].append((int(row['step']), row['main']))
+    best = {}  # of each α
+    for (alpha, _), curve in trials.items():
+      if divergence in colors and curve[-1][0] == _STEPS:
+        value = sum(float(main) for _, main in curve[-2:]) / 2
+        best[alpha] = max(value, best.get(alpha, value))
+    if best:
+      style = '-o' if penalty == 'vp' else '--o'
+      mark = colors[divergence] if penalty == 'vp' else 'white'
+      line, *_ = axes[env].plot(
+        *zip(*sorted(best.items())), style, color=colors[divergence], mfc=mark, lw=1.2, ms=5
+      )
+      handles.setdefault(preset, line)
+  for env, ax in axes.items():
+    line = ax.axhline(by_step[env], color='black', ls=':', lw=1)
+    handles['behavior data, by step'] = line
+    ax.set_xscale('log')
+    ax.set_title(env, fontsize=9)
+    ax.set_xlabel('α', fontsize=9)
+    ax.grid(alpha=0.25)
+    ax.tick_params(labelsize=8)
+  next(iter(axes.values())).set_ylabel(f'return, steps 25k and {_STEPS // 1000}k', fontsize=9)
+  figure.legend(
+    handles.values(), handles, loc='outside lower center', ncols=9, fontsize=8, frameon=False
+  )
+  figure.savefig(path)
 
 
 def _search(name: str, preset: str, rows: list[dict[str, str]], folder: str) -> Search:
