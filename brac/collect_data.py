@@ -12,11 +12,11 @@ from brac.data_config import folder_name
 
 FLAGS = flags.FLAGS
 
-programs.define_run_flags()
+programs.define_run_flags(example='collect.n_envs=100')
 flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'data'), 'Where datasets are kept.')
 flags.DEFINE_string('sub_dir', '0', "The dataset's folder; auto: the date and time.")
-flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym environment.')
+flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym or gymnasium environment.')
 flags.DEFINE_string('data_name', 'random', "The dataset's name.")
 flags.DEFINE_string(
   'config_dir',

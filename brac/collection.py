@@ -59,7 +59,7 @@ def collect(
   parts = data_config.load(config_path, env_name, policy_root_dir)
   env = environments.introduced(env_name)
   specs = env.observation_spec, env.action_spec
-  # What goes wrong at once in a stranger's environment does so before a folder is made.
+  # What goes wrong at once in a third-party environment does so before a folder is made.
   saves = environments.try_out(env_name, seed)
   policies = []
   for part in parts:

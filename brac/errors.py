@@ -89,7 +89,7 @@ def _values(numbers):
 
 @contextlib.contextmanager
 def blaming(what: str) -> Iterator[None]:
-  """Makes one line that begins with `what` of anything that a stranger's code raises."""
+  """Makes one line that begins with `what` of anything that third-party code raises."""
   try:
     yield
   except (Exception, SystemExit) as error:
@@ -97,7 +97,7 @@ def blaming(what: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-  """What a stranger's error says, in one line, with its kind where that says anything."""
+  """What a third-party error says, in one line, with its kind where that says anything."""
   first = str(error).strip().split('\n')[0]
   kind = '' if type(error) in (ValueError, UserError) else type(error).__name__
   return ': '.join(filter(None, (kind, first)))

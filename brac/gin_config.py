@@ -373,6 +373,9 @@ def _gin_error(source: str, error: BaseException) -> str:
   macro = re.search(r"No bindings specified for '([\w./]+)/gin\.macro'", message)
   if macro:
     return f'{where}%{macro[1]} has no value{nearest(macro[1], operative.macros())}'
+  # Not where what is imported is there, and itself imports what is not.
+  not_found = re.match(r"No module named '([\w.]+)'\n.*\n *(?:import|from) \1\b", message)
+  hint = '; start from its folder, or put that on PYTHONPATH' if not_found else ''
   if place:  # what follows is the way there, over the files that include it
-    return where + message.splitlines()[0]
+    return where + message.splitlines()[0] + hint
   return textwrap.shorten(f'gin: {source}: {message}', 500, placeholder=' ...')

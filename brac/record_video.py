@@ -23,7 +23,7 @@ flags.DEFINE_multi_string(
   required=True,
 )
 flags.DEFINE_string('output', None, 'The film: a .mp4 or a .gif.', required=True)
-flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym environment.')
+flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym or gymnasium environment.')
 flags.DEFINE_multi_string(
   'label', [], "What is written into each checkpoint's picture; the file's name by default."
 )

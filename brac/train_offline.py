@@ -30,7 +30,7 @@ flags.DEFINE_string('data_file_name', 'data', "The dataset's file in its folder.
 flags.DEFINE_string(
   'agent_name', 'sac', f'The algorithm, unless a preset says it: {programs.AGENT_NAMES}.'
 )
-flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym environment, the data's.")
+flags.DEFINE_string('env_name', 'HalfCheetah-v2', "The gym or gymnasium environment, the data's.")
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
 flags.DEFINE_integer('n_train', 1000000, 'How many of the transitions are used.', lower_bound=1)
 

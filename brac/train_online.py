@@ -1,4 +1,4 @@
-"""Trains an agent in its environment, and keeps it when it first reaches a target.
+"""Trains an agent in its environment, and keeps it once it reaches a target.
 
 Leaves {root_dir}/{ENV}/{AGENT}/{SUB_DIR}/ with agent_partial_target*, agent_final*, their replay
 data, TensorBoard event files and results.csv. Started again on such a folder it goes on from its
@@ -14,14 +14,17 @@ from brac.data_config import folder_name
 
 FLAGS = flags.FLAGS
 
-programs.define_run_flags()
+programs.define_run_flags(example='train_eval_online.batch_size=128')
 flags.adopt_module_key_flags(programs)
 flags.DEFINE_string('root_dir', os.path.join(programs.ROOT, 'policies'), 'Where runs are kept.')
 flags.DEFINE_string('sub_dir', '0', "The run's folder within its agent's; auto: the date and time.")
 flags.DEFINE_string('agent_name', 'sac', f'The algorithm: {programs.AGENT_NAMES}.')
-flags.DEFINE_string('env_name', 'Walker2d-v2', 'The gym environment.')
+flags.DEFINE_string('env_name', 'Walker2d-v2', 'The gym or gymnasium environment.')
 flags.DEFINE_float(
-  'eval_target', 1000.0, 'The agent is kept as agent_partial_target when it first returns this.'
+  'eval_target',
+  1000.0,
+  'The agent is kept as agent_partial_target once train_eval_online.eval_target_n evaluations in a '
+  'row, 2 by default, return at least this.',
 )
 flags.DEFINE_integer('total_train_steps', 500000, 'Training steps in all.', lower_bound=1)
 

@@ -75,7 +75,7 @@ def train(
     run: has the record that the numbers go to, which is opened here.
     clock: what counts how the time divides.
     save: saves the run at a step: when it is due, when it is late, and before a signal ends it.
-    evaluated: is told of each evaluation, with the mean returns of `main` so far.
+    evaluated: is called with each evaluation and the mean returns of `main` so far.
     validation: gives the losses on rows that are held out, for each summary.
     film: gives the films of the last evaluation, by policy, where there are to be any.
 

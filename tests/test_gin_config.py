@@ -207,6 +207,9 @@ def test_what_cannot_be_included_is_named(parse, tmp_path, text, says):
     ('\ntrain_eval_offline.seed = 3', ['{file}:2: ', 'seed is not for gin to bind']),
     ('mmd.n = 8', ['{file}:1: ', 'mmd.n is not for gin to bind: the program sets it']),
     ('import exits_with_zero', ['{file}', 'SystemExit(0)']),
+    ('\nimport my_agnt', ['{file}:2: ', "'my_agnt'; start from its folder, or put that on PYTH"]),
+    ('import my_agnt.part', ["'my_agnt'; start from its folder"]),
+    ('from my_agnt import part', ["'my_agnt'; start from its folder"]),
     ('train_eval_offline.batch_size = @sac_agent.Agent()', ['train_eval_offline.batch_size: ']),
     ('train_eval_offline.batch_size = %a\na = %a', ['train_eval_offline.batch_size: ']),
     ('import calls_exit\ntrain_eval_offline.batch_size = @calls_exit.f()', ['SystemExit(0)']),
@@ -228,6 +231,13 @@ def test_a_mistake_in_a_gin_file_names_its_place(text, texts, parse, tmp_path, m
   assert len(message) < 700 and '\n' not in message and 'target_divergence' not in message
   for text in texts:
     assert text.replace('{file}', file) in message
+
+
+def test_a_module_that_is_there_is_not_looked_for_elsewhere(parse, tmp_path, monkeypatch):
+  (tmp_path / 'needs_more.py').write_text('import no_such_package\n')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  with pytest.raises(UserError, match="No module named 'no_such_package'$"):
+    parse('import needs_more')
 
 
 @pytest.mark.parametrize(

@@ -140,10 +140,10 @@ class BatchEnvironment:
     """Everything that a later step depends on.
 
     A batch made by the same call and given these bytes goes on with the same bits. They are a
-    pickle: take them from no stranger. Episodes that cannot be taken up, because their environment
-    cannot be pickled, or comes out otherwise when they are done again, or is of another version of
-    its code, are `cut`: their rows wait for a reset, after which they draw other numbers than ever
-    before.
+    pickle: load none from a source that you do not trust. Episodes that cannot be taken up, because
+    their environment cannot be pickled, or comes out otherwise when they are done again, or is of
+    another version of its code, are `cut`: their rows wait for a reset, after which they draw other
+    numbers than ever before.
 
     Raises:
       UserError: (when set) the state is of another batch.
@@ -155,7 +155,7 @@ class BatchEnvironment:
         # A pickle also tells which equal parts are one object. Loading settles that, so that a
         # batch that was restored and one that never stopped give the same bytes.
         rows = _pickled(pickle.loads(once))
-      except Exception as error:  # a stranger's environment may raise anything
+      except Exception as error:  # a third-party environment may raise anything
         self.unsaved = first_line(error)
     return pickle.dumps((self._identity(), self._counts, rows, self.unsaved))
 
@@ -255,7 +255,7 @@ def copied(value: Any) -> Any:
   """A deep copy. Random generators keep their seeds in it, which NumPy 1.26 gives them anew."""
   try:
     return pickle.loads(_pickled(value))
-  except Exception:  # a stranger's class may be copied, and not pickled
+  except Exception:  # a third-party class may be copied, and not pickled
     return copy.deepcopy(value)
 
 

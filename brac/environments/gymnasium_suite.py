@@ -103,7 +103,7 @@ class GymnasiumBatch(LoopBatch):
       """Whether it may be told at once that pictures may be wanted; none is before one is."""
       creator = spec.entry_point
       creator = creator if callable(creator) else registration.load_env_creator(creator)
-      with contextlib.suppress(Exception):  # a stranger's metadata may be anything
+      with contextlib.suppress(Exception):  # third-party metadata may be anything
         if not takes(creator, 'render_mode'):
           return False
         if not hasattr(creator, 'metadata'):  # a function: what it makes has them

@@ -101,7 +101,7 @@ class LoopBatch(BatchEnvironment):
   def _rate(self, *names: str) -> Optional[float]:
     """The steps a second that the environment's metadata tell by one of these names, or None."""
     rate = 0.0
-    with contextlib.suppress(Exception):  # a stranger's may be anything
+    with contextlib.suppress(Exception):  # third-party ones may be anything
       metadata = self._envs[0].metadata
       rate = float(next(filter(None, map(metadata.get, names))))
     return rate if 0 < rate < np.inf else None

@@ -105,6 +105,13 @@ def home(start, request):
   if page == 'docs/add_a_divergence.md':
     names = ['--env_name=HalfCheetah-v2', '--data_name=example', '--gin_file=bc.gin']
     run_to(start, 'train_offline', *names, *_SMALL['train_offline'])
+  blocks = _BLOCK.findall(pathlib.Path(ROOT, page).read_text('utf-8'))
+  for language, text in blocks:
+    if language == 'text' and (name := re.match(r'# (\w+\.gin)\n', text)):
+      (start.home / name[1]).write_text(text)
+  if page == 'docs/add_a_divergence.md':
+    python = ''.join(text for language, text in blocks if language == 'python')
+    (start.home / 'my_divergences.py').write_text(python)
   if page == 'docs/your_data.md':
     make_sources(start)
   if page == 'docs/clusters.md':
@@ -159,12 +166,12 @@ def test_the_commands_of_a_page_run(start, home, page):
       continue
     if program == 'run_paper' and not any(f.startswith('--env_names') for f in flags):
       flags = [*flags, '--env_names=Hopper-v2']
-    if page == 'docs/add_a_divergence.md':
-      flags = [f.replace('jeffreys', 'kl') for f in flags]  # tests/test_divergences.py adds it
     flags = [re.sub('=/(my|tmp)/', rf'={home}/\1/', f).replace('$HOME', str(home)) for f in flags]
     small = _SMALL.get(program, [])
     if any(flag.startswith('--n_eval_episodes=') for flag in flags):  # which the page is about
       small = [flag for flag in small if not flag.startswith('--n_eval_episodes=')]
+    if page == 'docs/your_data.md':  # whose data is of the environment that it names
+      small = [flag for flag in small if not flag.startswith('--env_names=')]
     run_to(start, program, *flags, *small)
     n_typed += 1
   if not n_typed:
