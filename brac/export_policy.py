@@ -31,7 +31,7 @@ programs.define_gin_flags()  # for the order of Dict observations, and physics
 flags.DEFINE_string('checkpoint', None, 'The checkpoint, without .index.', required=True)
 flags.DEFINE_string('output_dir', None, 'The folder that is made for it.', required=True)
 flags.DEFINE_enum('format', 'saved_model', ['saved_model', 'onnx'], "TensorFlow's, or ONNX.")
-flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym or gymnasium environment that it is for.')
+flags.DEFINE_string('env_name', 'HalfCheetah-v2', 'The gym or gymnasium environment it is for.')
 flags.DEFINE_string(
   'policy',
   None,
