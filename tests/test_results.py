@@ -72,6 +72,9 @@ def test_the_tables_of_the_searches_are_those_of_the_evaluations_that_are_kept(t
   assert done.returncode == 0, done.stderr
   tables = sorted(name for name in os.listdir(tmp_path) if name.endswith('.csv'))
   assert tables == sorted(n for n in os.listdir(kept) if n.endswith('_seed0.csv')) != []
+  tables.append('best.md')
+  with open(os.path.join(kept, 'best.md'), encoding='utf-8') as f:
+    assert f.read() in read_page('results.md'), 'the page has another table of the searches'
   assert filecmp.cmpfiles(kept, tmp_path, tables, shallow=False) == (tables, [], [])
 
 

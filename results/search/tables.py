@@ -2,7 +2,7 @@
 
     python results/search/tables.py [FOLDER, this one by default]
 
-`overview.png`, too: what all of them say of α.
+`overview.png` and `best.md`, too: what all of them say of α, and the best of each.
 
 The trials' own folders are not kept, so each trial gets one for a moment, with its evaluations.
 """
@@ -14,20 +14,24 @@ import sys
 import tempfile
 from collections import defaultdict
 
+from brac import files
 from brac.data_config import project_folder
-from brac.grids import outcome, space
+from brac.grids import grid_flags, outcome, space
 from brac.grids.curves import BLUE, GREEN, PURPLE, VERMILION
 from brac.grids.metrics import Returns
 from brac.grids.search import Schedule, Search
+from brac.grids.space import Standing
+from brac.grids.tables import markdown
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+_ENVS = ('HalfCheetah-v2', 'Walker2d-v2', 'Hopper-v2', 'Ant-v2')
 _TUNED = os.path.join(os.path.dirname(_HERE), 'tuned', 'report')
 _MACROS = ('ALPHA', 'TARGET_DIVERGENCE', 'PHI', 'POLICY_LR')
 _STEPS = 30_000  # of a whole trial; what some have beyond is in evaluations.csv alone
 
 
 def main(made: str = _HERE) -> None:
-  searches = defaultdict(list)
+  searches, best = defaultdict(list), {}
   with open(os.path.join(_HERE, 'evaluations.csv'), encoding='utf-8', newline='') as f:
     for row in csv.DictReader(f):
       if int(row['step']) <= _STEPS:
@@ -40,7 +44,21 @@ def main(made: str = _HERE) -> None:
       shutil.copy(path + '.csv', place + '.csv')
       if search.best():
         outcome.draw(search, place + '.png')
+        n = sum(s.level > 0 for s in search.standings())
+        best[preset, names[0]] = f'{_in_words(search.best())} ({n})'
   draw_overview(searches, os.path.join(made, 'overview.png'))
+  cells = [[f'`{p}`', *(best.get((p, env), '') for env in _ENVS)] for p in _presets(best)]
+  files.write_text(os.path.join(made, 'best.md'), markdown([['preset', *_ENVS], *cells]) + '\n')
+
+
+def _presets(best: dict[tuple[str, str], str]) -> list[str]:
+  return sorted({preset for preset, _ in best}, key=grid_flags.PRESETS.index)
+
+
+def _in_words(best: Standing) -> str:
+  values = dict(best.point.values)
+  rate = f'{values.pop("POLICY_LR"):.0e}'.replace('e-0', 'e-')
+  return f'{", ".join(f"{x:g}" for x in values.values())}; {rate}: {best.worth(0):.0f}'
 
 
 def draw_overview(searches: dict[tuple, list[dict[str, str]]], path: str) -> None:
