@@ -131,6 +131,6 @@ def reason(error: Exception, folder: str) -> str:
   if not why:
     # TensorFlow tells of its operation and of a file of its own before it says what was wrong.
     why = re.sub(r'{{.*?}}|\[Op:.*?\]', '', str(error).splitlines()[0]).rpartition('; ')[2].strip()
-  if not os.path.isdir(folder):
+  if not os.path.isdir(folder) or math.isinf(left := free(folder)):
     return why
-  return f'{why} ({free(folder) / 1e6:.0f} MB free)'
+  return f'{why} ({left / 1e6:.0f} MB free)'

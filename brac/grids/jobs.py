@@ -258,9 +258,10 @@ class WaitingLock:
     self._path = path
 
   def acquire(self) -> bool:
-    self._handle = open(self._path, 'ab')
+    self._handle, self._is_held = open(self._path, 'ab'), False
     with contextlib.suppress(OSError):  # a file system without locks
       fcntl.flock(self._handle, fcntl.LOCK_EX)
+      self._is_held = True
     return True
 
   def release(self) -> None:
@@ -283,7 +284,7 @@ class JournalLock(WaitingLock):
   def acquire(self) -> bool:
     """Takes off what a machine that died left of its line, too: the next would be added to it."""
     super().acquire()
-    if os.path.exists(self._journal):
+    if self._is_held and os.path.exists(self._journal):  # or else somebody may be writing it
       with open(self._journal, 'rb+') as f:
         content = f.read()
         f.truncate(content.rfind(b'\n') + 1)

@@ -165,6 +165,8 @@ def draw(search: Search, path: str) -> None:
 def surpassing(search: Search) -> list[str]:
   """The trials that were stopped and were worth more there than the best is: it may have fallen."""
   best, found = search.best(), []
+  if search.metric.name != 'return':  # estimates of so many steps are not those of others
+    return found
   for s in search.standings():
     if best and 0 < s.level < best.level and s.worth(s.level - 1) > best.worth(best.level - 1):
       step = search.schedule.rungs()[s.level - 1]
