@@ -31,7 +31,7 @@ _STEPS = 30_000  # of a whole trial; what some have beyond is in evaluations.csv
 
 
 def main(made: str = _HERE) -> None:
-  searches, best = defaultdict(list), {}
+  searches, standings, best = defaultdict(list), {}, {}
   with open(os.path.join(_HERE, 'evaluations.csv'), encoding='utf-8', newline='') as f:
     for row in csv.DictReader(f):
       if int(row['step']) <= _STEPS:
@@ -44,9 +44,9 @@ def main(made: str = _HERE) -> None:
       shutil.copy(path + '.csv', place + '.csv')
       if search.best():
         outcome.draw(search, place + '.png')
-        n = sum(s.level > 0 for s in search.standings())
-        best[preset, names[0]] = f'{_in_words(search.best())} ({n})'
-  draw_overview(searches, os.path.join(made, 'overview.png'))
+        whole = standings[names[0], preset] = [s for s in search.standings() if s.level]
+        best[preset, names[0]] = f'{_in_words(search.best())} ({len(whole)})'
+  draw_overview(standings, os.path.join(made, 'overview.png'))
   cells = [[f'`{p}`', *(best.get((p, env), '') for env in _ENVS)] for p in _presets(best)]
   files.write_text(os.path.join(made, 'best.md'), markdown([['preset', *_ENVS], *cells]) + '\n')
 
@@ -61,7 +61,7 @@ def _in_words(best: Standing) -> str:
   return f'{", ".join(f"{x:g}" for x in values.values())}; {rate}: {best.worth(0):.0f}'
 
 
-def draw_overview(searches: dict[tuple, list[dict[str, str]]], path: str) -> None:
+def draw_overview(standings: dict[tuple[str, str], list[Standing]], path: str) -> None:
   """The return over α: a panel for each environment, a line for each preset at its best rates."""
   from matplotlib.figure import Figure
 
@@ -71,23 +71,20 @@ def draw_overview(searches: dict[tuple, list[dict[str, str]]], path: str) -> Non
   figure = Figure(figsize=(11, 3.6), dpi=120, layout='constrained')
   axes = dict(zip(sorted(by_step), figure.subplots(1, len(by_step), sharex=True)))
   handles = {}
-  for (env, _, preset, _), rows in sorted(searches.items()):
+  for (env, preset), whole in sorted(standings.items()):
     divergence, _, penalty = preset.rpartition('_')
-    trials = defaultdict(list)
-    for row in rows:
-      trials[float(row['ALPHA'] or 0), row['POLICY_LR']].append((int(row['step']), row['main']))
+    if divergence not in colors:
+      continue
     best = {}  # of each α
-    for (alpha, _), curve in trials.items():
-      if divergence in colors and curve[-1][0] == _STEPS:
-        value = sum(float(main) for _, main in curve[-2:]) / 2
-        best[alpha] = max(value, best.get(alpha, value))
-    if best:
-      style = '-o' if penalty == 'vp' else '--o'
-      mark = colors[divergence] if penalty == 'vp' else 'white'
-      line, *_ = axes[env].plot(
-        *zip(*sorted(best.items())), style, color=colors[divergence], mfc=mark, lw=1.2, ms=5
-      )
-      handles.setdefault(preset, line)
+    for s in whole:
+      alpha, value = s.point.values['ALPHA'], s.worth(0)
+      best[alpha] = max(value, best.get(alpha, value))
+    style = '-o' if penalty == 'vp' else '--o'
+    mark = colors[divergence] if penalty == 'vp' else 'white'
+    line, *_ = axes[env].plot(
+      *zip(*sorted(best.items())), style, color=colors[divergence], mfc=mark, lw=1.2, ms=5
+    )
+    handles.setdefault(preset, line)
   for env, ax in axes.items():
     line = ax.axhline(by_step[env], color='black', ls=':', lw=1)
     handles['behavior data, by step'] = line
