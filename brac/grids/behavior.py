@@ -99,8 +99,8 @@ def load_behavior(
         if not of_place <= kept.keys() or checkpoints.exists(path):
           n, behavior = measure_behavior(path)
           measured = {(*place, n)}
-          if stored.is_import(path):  # of a size that nobody chose: runs that ask for more take all
-            measured |= {task for task in of_place if int(task[2][1:]) > int(n[1:])}
+          if stored.is_import(path):  # of a size that nobody chose: runs take all of it, or a part
+            measured |= of_place
           kept.update(dict.fromkeys(measured, behavior))
           notes += [
             f'{" ".join(task)}: dataset {path} is another one, of {n[1:]} transitions'
