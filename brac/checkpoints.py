@@ -5,6 +5,7 @@ given, which is what makes some of them public (the authors' checkpoints have th
 """
 
 import glob
+import json
 import os
 import shutil
 from typing import Dict, List
@@ -216,6 +217,17 @@ class Reader:
     while f'{prefix}/{len(shapes)}/kernel' in self.shapes:
       shapes.append(self.shapes[f'{prefix}/{len(shapes)}/kernel'])
     return shapes
+
+
+def kept_settings(path: str) -> dict[str, str]:
+  """The settings that are kept in the checkpoint at a path; none in one that has no such."""
+  reader = Reader(path)
+  if 'settings' not in reader.shapes:
+    return {}
+  try:
+    return dict(json.loads(reader.read('settings')))
+  except (ValueError, TypeError) as error:
+    raise UserError(f'checkpoint {path}: its settings are not those of a run') from error
 
 
 def variables(**objects) -> Dict[str, tf.Variable]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from brac import checkpoints, files, policy_loader, results, runs
+from brac import checkpoints, files, policy_loader, results
 from brac.data.transitions import Transitions, fingerprint
 from brac.data_config import project_folder
 from brac.errors import UserError
@@ -120,9 +120,7 @@ def origin(path: str) -> Origin:
       pass
     except (OSError, ValueError, TypeError) as error:
       raise UserError(f'{file} does not tell of a clone: {error}') from error
-  run = os.path.join(os.path.dirname(path), 'agent')  # all that older versions left
-  theirs = runs.kept_settings(run).get('--data') if checkpoints.exists(run) else None
-  return Origin(theirs and theirs.strip("'"))
+  return Origin()
 
 
 def bind(

@@ -5,7 +5,6 @@ that returns a list of `[name, policy_cfg, proportion]`; `policy_loader` has the
 """
 
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import os
@@ -13,7 +12,7 @@ import sys
 import traceback
 from typing import Iterator, NamedTuple, Optional
 
-from brac.errors import UserError
+from brac.errors import UserError, nearest
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -74,10 +73,10 @@ def find(config_dir: Optional[str], config_file: str) -> str:
   if not os.path.isfile(path):
     files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     there = [f[:-3] for f in files if f.startswith('dcfg_') and f.endswith('.py')]
-    near = difflib.get_close_matches(name, there, 1, 0)
-    hint = f'; did you mean {near[0]!r}?' if near else ''
     but = ', but a folder' if os.path.isdir(path) else ''
-    raise UserError(f'no data config {path}{but}; there are {", ".join(there) or "none"}{hint}')
+    raise UserError(
+      f'no data config {path}{but}; there are {", ".join(there) or "none"}{nearest(name, there, 0)}'
+    )
   return path
 
 

@@ -5,13 +5,12 @@ b. Dual ones need no clone: a critic `c(s, a)` is trained to tell the actions of
 All give `[B]`. To add one, write its function and name it in `PRIMAL` or `DUAL`.
 """
 
-import difflib
 from typing import Callable
 
 import gin
 import tensorflow as tf
 
-from brac.errors import UserError, check_bool, check_number
+from brac.errors import UserError, check_bool, check_number, nearest
 from brac.networks import ACTION_MARGIN, Critic, TanhNormal
 from brac.rng import Rng
 
@@ -102,8 +101,7 @@ def find(name: str, among: dict[str, Callable], parameter: str) -> Callable:
     UserError: there is none; the message names the nearest, or whose it is.
   """
   if not isinstance(name, str) or name not in among:
-    near = difflib.get_close_matches(str(name).lower(), among, 1)
-    hint = f'; did you mean {near[0]!r}?' if near else ''
+    hint = nearest(str(name).lower(), among)
     for agent_name, others in (('brac_primal', PRIMAL), ('brac_dual', DUAL)):
       hint = f'; {name!r} is one of {agent_name}' if str(name) in others else hint
     raise UserError(

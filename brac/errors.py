@@ -5,7 +5,9 @@ what the caller cannot know the place of, by its name alone.
 """
 
 import contextlib
-from collections.abc import Iterator
+import difflib
+import logging as python_logging
+from collections.abc import Iterable, Iterator
 from numbers import Real
 
 from absl import logging
@@ -28,6 +30,29 @@ class InUse(UserError):
   """Another process has the folder: to be tried again later (EX_TEMPFAIL of sysexits.h)."""
 
   exit_status = 75
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+  """What an error says where a name is likely to be meant for one of others; else nothing.
+
+  Args:
+    name: the name.
+    names: those that there are.
+    cutoff: how alike they must be, from 0, at all, to 1.
+  """
+  near = difflib.get_close_matches(name, list(names), 1, cutoff)
+  return f'; did you mean {near[0]!r}?' if near else ''
+
+
+@contextlib.contextmanager
+def quiet(level: int) -> Iterator[None]:
+  """Keeps what libraries log up to a level of Python's `logging` off."""
+  before = python_logging.root.manager.disable
+  python_logging.disable(level)
+  try:
+    yield
+  finally:
+    python_logging.disable(before)
 
 
 def check_whole(where: str, least: int, most: int = _MOST_WHOLE, **numbers: float):

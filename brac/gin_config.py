@@ -16,7 +16,7 @@ from absl import flags
 
 from brac import agents, operative
 from brac.data_config import project_folder
-from brac.errors import UserError
+from brac.errors import UserError, nearest, quiet
 
 FLAGS = flags.FLAGS
 
@@ -74,7 +74,7 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
   gin.clear_config()
   operative.bound_by_hand.clear()
   try:
-    with _quiet(), _includes() as called_before:
+    with quiet(logging.ERROR), _includes() as called_before:
       return _parse(gin_files, gin_bindings, called_before)
   except BaseException:
     gin.clear_config()
@@ -198,12 +198,6 @@ def first_line(message: str) -> str:
   return f'{short(found[0])}.{line}'
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-  """What an error says where a name is likely to be meant for another; else nothing."""
-  near = difflib.get_close_matches(name, names, 1)
-  return f'; did you mean {near[0]!r}?' if near else ''
-
-
 # --- Names ----------------------------------------------------------------------------------------
 
 
@@ -308,17 +302,6 @@ def _includes() -> Iterator[set[str]]:
     yield called
   finally:
     readers[:], prefixes[:] = before
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """gin logs what it raises as well."""
-  before = logging.root.manager.disable
-  logging.disable(logging.ERROR)
-  try:
-    yield
-  finally:
-    logging.disable(before)
 
 
 # --- Mistakes -------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ A policy config is `[ptype, checkpoint, wrapper, hidden_units]`:
 
 import ast
 import contextlib
-import difflib
 import importlib
 import inspect
 import os
@@ -27,8 +26,8 @@ from typing import Optional, Sequence
 import gin
 import tensorflow as tf
 
-from brac import checkpoints, onnx_policy, policies, runs
-from brac.errors import UserError, blaming
+from brac import checkpoints, onnx_policy, policies
+from brac.errors import UserError, blaming, nearest
 from brac.networks import Actor, Box, Critic
 from brac.rng import INIT, Rng
 
@@ -99,7 +98,7 @@ def check_order(path: str, what: str) -> None:
   # What a training saves at its target tells no settings; its last save, beside it, does.
   beside = [os.path.join(os.path.dirname(path), name) for name in ('agent_final', 'state')]
   saves = filter(checkpoints.exists, [path, *beside])
-  kept = next(filter(None, map(runs.kept_settings, saves)), {})
+  kept = next(filter(None, map(checkpoints.kept_settings, saves)), {})
   if _ORDER not in kept:
     return
   then = tuple(ast.literal_eval(kept[_ORDER]))
@@ -215,10 +214,10 @@ def load_policy(
   elif ptype == 'python':
     policy = policies.PythonPolicy(*specs, *_load_function(path, folder))
   else:
-    raise UserError(f'unknown ptype {ptype!r} in a policy config{_nearest(ptype, PTYPES)}')
+    raise UserError(f'unknown ptype {ptype!r} in a policy config{_there_are(ptype, PTYPES)}')
   if not isinstance(wrapper_name, str) or wrapper_name not in WRAPPERS:
     raise UserError(
-      f'unknown wrapper {wrapper_name!r} in a policy config{_nearest(wrapper_name, WRAPPERS)}'
+      f'unknown wrapper {wrapper_name!r} in a policy config{_there_are(wrapper_name, WRAPPERS)}'
     )
   if len(numbers) != WRAPPERS[wrapper_name] or not all(
     isinstance(x, (int, float)) and not isinstance(x, bool) and 0 <= x < float('inf')
@@ -256,8 +255,5 @@ def _load_function(name, folder: Optional[str]) -> tuple[Callable, str, bytes]:
     return act, name, inspect.getsource(module).encode()
 
 
-def _nearest(name, names) -> str:
-  near = difflib.get_close_matches(str(name), list(names), 1, 0)
-  return f'; there are {", ".join(map(repr, names))}' + (
-    f'; did you mean {near[0]!r}?' if near else ''
-  )
+def _there_are(name, names) -> str:
+  return f'; there are {", ".join(map(repr, names))}{nearest(str(name), names, 0)}'

@@ -7,7 +7,6 @@ exit status is 1. Ctrl-C or SIGTERM lets all runs save and stops them; the same 
 """
 
 import shlex
-import signal
 import subprocess
 import sys
 
@@ -67,9 +66,6 @@ def make_plan() -> Plan:
 def main() -> None:
   from brac import runs
 
-  # A terminal that is closed stops the runs as well, unless nohup was to keep them.
-  if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
   plan = make_plan()
   jobs, n_finished = list(plan.jobs.values()), len(plan.finished)
   for note in plan.notes():

@@ -1,27 +1,15 @@
 """Policies as SavedModels, which TensorFlow alone loads."""
 
-import contextlib
 import logging
-from collections.abc import Iterator
 
 import tensorflow as tf
 
 from brac import tf_agents_bridge
+from brac.errors import quiet
 from brac.rng import ACT, Rng
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Keeps TensorFlow's remarks on names that are none of Python's, and on assets, off."""
-  before = logging.root.manager.disable
-  logging.disable(logging.WARNING)
-  try:
-    yield
-  finally:
-    logging.disable(before)
-
-
-@_quiet()
+@quiet(logging.WARNING)  # on names that are none of Python's, and on assets
 def save(policy, observation_dtype, folder: str) -> None:
   """Writes a SavedModel of a policy, whether TF-Agents is installed or not.
 

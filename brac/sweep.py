@@ -32,8 +32,8 @@ from brac.grids import grid_flags, outcome, presets, ranking, search, space
 from brac.grids.jobs import Job, run_jobs
 from brac.grids.metrics import Returns, Values
 from brac.grids.plan import Plan
-from brac.grids.search import Schedule, Search, run_searches
-from brac.grids.space import Point, Space
+from brac.grids.search import Search, run_searches
+from brac.grids.space import Point, Schedule, Space
 from brac.grids.tables import text
 
 FLAGS = flags.FLAGS
@@ -108,8 +108,7 @@ def fqe_bindings(preset: str, policy: str) -> list[str]:
     preset: its name.
     policy: whose value it is, '' for the one that a run is judged by.
   """
-  path = presets.find_preset(_config_dir(), preset)
-  settings = presets.load(path, FLAGS.gin_bindings).settings  # with macros' values
+  settings = _preset(preset).settings  # with macros' values
   # What goes for the estimate of a training's value as well: which data, what γ.
   shared = [
     f'{name} = {value!r}'
@@ -119,8 +118,10 @@ def fqe_bindings(preset: str, policy: str) -> list[str]:
   return [f'fqe_agent.Agent.policy_name = {policy!r}', *shared] if policy else shared
 
 
-def _config_dir() -> str:
-  return programs.folder(FLAGS.config_dir) or project_folder('configs')
+def _preset(name: str) -> presets.Preset:
+  """A preset with the bindings of the flags that it has a use for."""
+  path = presets.find_preset(grid_flags.config_dir(), name)
+  return presets.load_of_many(path, FLAGS.gin_bindings)
 
 
 def fqe_job_of(env_name: str, shared: Sequence[str], root_dir: str, folder: str, step: int) -> Job:
@@ -185,7 +186,7 @@ def open_search(env_name: str, preset: str, tried: Space) -> Search:
   if FLAGS.metric == 'fqe':
     shared = fqe_bindings(preset, tried.policy)
     evaluate = functools.partial(fqe_job_of, env_name, shared)
-    bound = presets.load(presets.find_preset(_config_dir(), 'fqe'), shared).settings
+    bound = presets.load(presets.find_preset(grid_flags.config_dir(), 'fqe'), shared).settings
     metric = Values(FLAGS.last, FLAGS.fqe_steps, evaluate, bound, _possible(env_name, bound))
   name = f'{env_name} {FLAGS.data_name} {preset}'
   job = functools.partial(job_of, env_name, preset)
@@ -212,20 +213,19 @@ def read_space(config_dir: str, preset: str) -> Space:
   Raises:
     UserError: there is none, or the preset has no use for what it names.
   """
-  path = presets.find_preset(config_dir, preset)
-  tried = space.read(_grid_path(config_dir, preset))
+  read = _preset(preset)
+  grid = programs.folder(FLAGS.grid) if FLAGS.grid else None
+  tried = space.read(grid or presets.find_here_or_ours(config_dir, f'grids/{preset}', '.json'))
   for macro in tried.values:
     if gin_config.without_macro(FLAGS.gin_bindings, macro) != FLAGS.gin_bindings:
       raise UserError(f'--gin_bindings binds {macro}, whose values the grid {tried.path} varies')
-  bindings = [*FLAGS.gin_bindings, *tried.points()[0].bindings]
-  presets.load(path, bindings)
+  presets.load(read.path, [*read.gin_bindings, *tried.points()[0].bindings])
   return tried
 
 
-def warn_of_rungs(config_dir: str, preset: str) -> None:
+def warn_of_rungs(preset: str) -> None:
   """Says which rungs are at no evaluation: what is worth what there depends on earlier stops."""
-  path = presets.find_preset(config_dir, preset)
-  freq = presets.load(path, FLAGS.gin_bindings).settings.get('train_eval_offline.eval_freq')
+  freq = _preset(preset).settings.get('train_eval_offline.eval_freq')
   schedule = Schedule(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, 1)
   between = [str(step) for step in schedule.rungs() if freq and step % freq]
   if between and FLAGS.metric == 'return':
@@ -234,17 +234,6 @@ def warn_of_rungs(config_dir: str, preset: str) -> None:
       'was stopped there has an evaluation that others have not, which counts in its mean',
       file=sys.stderr,
     )
-
-
-def _grid_path(config_dir: str, preset: str) -> str:
-  """The file of a preset's grid; raises UserError where there is none."""
-  if FLAGS.grid:
-    return programs.folder(FLAGS.grid)
-  folders = [os.path.join(folder, 'grids') for folder in (config_dir, project_folder('configs'))]
-  for folder in folders:
-    if os.path.isfile(os.path.join(folder, preset + '.json')):
-      return os.path.join(folder, preset + '.json')
-  return presets.find(folders[0], preset, '.json')
 
 
 def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
@@ -263,7 +252,7 @@ def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
       )
   while not os.path.exists(folder):
     folder = os.path.dirname(os.path.abspath(folder))
-  if not os.access(folder, os.W_OK):
+  if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
     raise UserError(
       f'{folder} cannot be written, where {path} is to be; choose another --tuned_dir'
     )
@@ -295,7 +284,8 @@ def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
   about = f'{_data()}; {FLAGS.n_eval_episodes} episodes an evaluation.'
   with files.writing(os.path.dirname(tuned)):
     os.makedirs(os.path.dirname(tuned), exist_ok=True)
-    files.write_text(tuned, outcome.tuned_text(done, include, [about], FLAGS.gin_bindings))
+    bound = _preset(preset).gin_bindings
+    files.write_text(tuned, outcome.tuned_text(done, include, [about], bound))
   print(f'the tuned preset: {tuned}')
   for trial in outcome.surpassing(done):
     print(f'stopped, and worth more when it was than the best is now: {trial}', file=sys.stderr)
@@ -305,7 +295,7 @@ def main() -> None:
   from brac import runs
 
   search.optuna()  # where it is not installed, nothing is made
-  config_dir = _config_dir()
+  config_dir = grid_flags.config_dir()
   pairs = [(env_name, preset) for preset in FLAGS.presets for env_name in FLAGS.env_names]
   if not pairs:
     raise UserError('no search is asked for: --env_names or --presets is empty')
@@ -314,9 +304,10 @@ def main() -> None:
     presets.load(presets.find_preset(config_dir, 'fqe'), ())
   elif not FLAGS.n_eval_episodes:
     raise UserError('--n_eval_episodes=0 leaves no returns to compare: --metric=fqe does without')
+  presets.check_bindings([_preset(preset) for preset in FLAGS.presets])
   spaces = {preset: read_space(config_dir, preset) for preset in FLAGS.presets}
   for preset in spaces:
-    warn_of_rungs(config_dir, preset)
+    warn_of_rungs(preset)
   plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
   for env_name, preset in pairs:
     _tuned_path(config_dir, env_name, preset)

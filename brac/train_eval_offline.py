@@ -7,14 +7,15 @@ import gin
 import numpy as np
 from absl import logging
 
-from brac import agents, clones, environments, films, operative, policy_loader, results, runs
+from brac import checkpoints, clones, environments, films, operative, policy_loader, results, runs
+from brac.agents.agent import GIVEN, Agent
 from brac.agents.validation import Validation
 from brac.data import provenance, stored, transitions
 from brac.data.replay import Dataset
 from brac.errors import UserError, check_bool, check_number, check_whole
-from brac.networks import Box
 from brac.rollouts import Evaluator
-from brac.training import Schedule, train
+from brac.signatures import hands_on_to
+from brac.training import Schedule, make_agent, train
 
 
 @operative.experiment
@@ -24,6 +25,7 @@ from brac.training import Schedule, train
     'allow_changed_config', 'clone_search', 'about',
   ]
 )  # fmt: skip
+@hands_on_to(Agent, without=GIVEN)
 def train_eval_offline(
   log_dir: str,
   data_file: str,
@@ -46,13 +48,7 @@ def train_eval_offline(
   eval_freq: int = 5000,
   save_minutes: float = 10.0,
   video_steps: int = 0,
-  model_params=(((200, 200),), 2),
-  optimizers=(('adam', 1e-3),),
-  batch_size: int = 256,
-  weight_decays=(0.0,),
-  update_freq: int = 1,
-  update_rate: float = 0.005,
-  discount: float = 0.99,
+  **agent_parameters,
 ) -> None:
   """Trains an agent on a dataset; goes on where a run in `log_dir` was saved.
 
@@ -77,14 +73,13 @@ def train_eval_offline(
     save_minutes: after so many minutes without a save there is one.
     video_steps: TensorBoard has a film of the first episode of the last evaluation, of each policy
       and of so many steps at most; 0: there is none.
-    model_params, ..., discount: see `agents.agent.Agent`.
+    agent_parameters, from `model_params` to `discount`: see `agents.agent.Agent`.
   """
   schedule = Schedule(
     total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
   )
   schedule.check('train_eval_offline')
   check_whole('train_eval_offline', 0, shuffle_steps=shuffle_steps, video_steps=video_steps)
-  check_whole('train_eval_offline', 1, batch_size=batch_size)
   check_bool('train_eval_offline', use_seed_for_data=use_seed_for_data)
   if use_seed_for_data and not shuffle_steps:
     logging.warning(
@@ -108,25 +103,16 @@ def train_eval_offline(
     provenance.compare_observation_keys(data_file, source, env_name, env.observation_keys)
     if not source and env.observation_keys:  # an online training's, whose save beside it tells more
       policy_loader.check_order(data_file, 'dataset')
-    if batch_size > min(n_train, len(rows.reward)):
-      raise UserError(
-        f'train_eval_offline.batch_size is {batch_size}, more than the '
-        f'{min(n_train, len(rows.reward))} transitions'
-      )
     rows = transitions.in_box(rows, env.action_spec, out_of_box_actions, data_file)
     numbers = transitions.used(
       len(rows.reward), n_train, int(shuffle_steps), seed if use_seed_for_data else 0, data_file
     )
-    chosen, held_out = transitions.take(rows, numbers), None
+    held_out = None
     if validation_fraction:
       numbers, held = transitions.hold_out(rows.end, numbers, validation_fraction, seed, data_file)
-      chosen, held_out = transitions.take(rows, numbers), transitions.take(rows, held)
-      if batch_size > len(chosen.reward):
-        raise UserError(
-          f'train_eval_offline.batch_size is {batch_size}, more than the {len(chosen.reward)} '
-          f'transitions that validation_fraction = {validation_fraction:g} leaves to train on'
-        )
+      held_out = transitions.take(rows, held)
       logging.info('%d transitions are held out', len(held_out.reward))
+    chosen = transitions.take(rows, numbers)
     numbers = np.arange(len(rows.end))[numbers]
     begins = transitions.begins(rows.end, stored.is_first_whole(data_file))
     first = rows.s1[numbers[begins[numbers]]]
@@ -137,26 +123,17 @@ def train_eval_offline(
 
   # The agent.
   path = os.path.join(log_dir, 'agent')
-  agent_class = agents.load(agent_name)
-  if agent_class.CLONE:
-    n_states, box = int(env.observation_spec.shape[0]), Box.of(env.action_spec)
-    parameter = f'{agent_class.name}.{agent_class.CLONE.parameter}'
-    clones.bind(parameter, n_states, box, [path], clone_search, content)
-  agent = agent_class(
-    observation_spec=env.observation_spec,
-    action_spec=env.action_spec,
-    data=data,
-    seed=seed,
-    model_params=model_params,
-    optimizers=optimizers,
-    batch_size=batch_size,
-    weight_decays=weight_decays,
-    update_freq=update_freq,
-    update_rate=update_rate,
-    discount=discount,
-  )
-  for remark in agent.remarks(total_train_steps):
-    logging.warning('%s', remark)
+  specs = env.observation_spec, env.action_spec
+  agent = make_agent(
+    agent_name, specs, data, seed, total_train_steps, [path], clone_search, content,
+    **agent_parameters,
+  )  # fmt: skip
+  if agent.batch_size > data.size:
+    left = f' that validation_fraction = {validation_fraction:g} leaves to train on'
+    raise UserError(
+      f'train_eval_offline.batch_size is {agent.batch_size}, more than the {data.size} transitions'
+      + left * (held_out is not None)
+    )
   made_up = source.get('made_up_next_actions')
   if made_up and agent.reads_next_actions:
     logging.warning(
@@ -181,7 +158,7 @@ def train_eval_offline(
     data=content.fingerprint, evaluated=evaluator.names, **agent.identity(),
   )  # fmt: skip
   now = settings.now()
-  for name, was in runs.kept_settings(data_file).items():
+  for name, was in checkpoints.kept_settings(data_file).items():
     if name.startswith('physics.') and now.get(name, was) != was:
       logging.warning(
         '%s was collected with %s = %s, here it is %s', data_file, name, was, now[name]

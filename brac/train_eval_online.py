@@ -6,13 +6,13 @@ import os
 import gin
 from absl import logging
 
-from brac import agents, checkpoints, clones, environments, numpy_calls, operative, results, runs
-from brac.agents.agent import MAX_COUNT
+from brac import checkpoints, environments, numpy_calls, operative, results, runs
+from brac.agents.agent import GIVEN, MAX_COUNT, Agent
 from brac.agents.loop import Loop
 from brac.errors import UserError, check_whole
-from brac.networks import Box
 from brac.rollouts import Evaluator, OnlineRollout
-from brac.training import Schedule, train
+from brac.signatures import hands_on_to
+from brac.training import Schedule, make_agent, train
 
 _EXPLORE_STEPS = 100  # between two looks at whether a signal came
 
@@ -24,6 +24,7 @@ _EXPLORE_STEPS = 100  # between two looks at whether a signal came
     'seed', 'allow_changed_config',
   ]
 )  # fmt: skip
+@hands_on_to(Agent, without=GIVEN)
 def train_eval_online(
   log_dir: str,
   agent_name: str,
@@ -41,13 +42,7 @@ def train_eval_online(
   eval_target_n: int = 2,
   initial_explore_steps: int = 10000,
   replay_buffer_size: int = int(1e6),
-  model_params=(((200, 200),), 2),
-  optimizers=(('adam', 1e-3),),
-  batch_size: int = 256,
-  weight_decays=(0.0,),
-  update_freq: int = 1,
-  update_rate: float = 0.005,
-  discount: float = 0.99,
+  **agent_parameters,
 ) -> None:
   """Trains an agent on what it does itself; goes on where a run in `log_dir` was saved.
 
@@ -62,26 +57,20 @@ def train_eval_online(
     eval_target_n: so many evaluations in a row must reach `eval_target`.
     initial_explore_steps: transitions of uniform actions that are stored before the training.
     replay_buffer_size: transitions that are kept; the oldest go.
-    model_params, ..., discount: see `agents.agent.Agent`.
+    agent_parameters, from `model_params` to `discount`: see `agents.agent.Agent`.
   """
   schedule = Schedule(
     total_train_steps, summary_freq, print_freq, eval_freq, save_freq, save_minutes
   )
   schedule.check('train_eval_online')
-  batch_size, eval_target_n, initial_explore_steps, replay_buffer_size = check_whole(
+  eval_target_n, initial_explore_steps, replay_buffer_size = check_whole(
     'train_eval_online',
     1,
     MAX_COUNT,
-    batch_size=batch_size,
     eval_target_n=eval_target_n,
     initial_explore_steps=initial_explore_steps,
     replay_buffer_size=replay_buffer_size,
   )
-  if batch_size > replay_buffer_size:
-    raise UserError(
-      f'train_eval_online.batch_size is {batch_size}, more than the {replay_buffer_size:g} '
-      'transitions of replay_buffer_size'
-    )
   if math.isnan(eval_target):
     raise UserError('--eval_target is a number, not nan')
   clock = runs.Clock()
@@ -89,24 +78,16 @@ def train_eval_online(
   # The environment, its replay data, and the agent, which acts before each of its training steps.
   environments.introduced(env_name)
   rollout = OnlineRollout(env_name, int(replay_buffer_size), seed, runs.stop_requested)
-  agent_class = agents.load(agent_name)
-  if agent_class.CLONE:
-    n_states, box = int(rollout.observation_spec.shape[0]), Box.of(rollout.action_spec)
-    own = [os.path.join(log_dir, name) for name in ('state', 'agent_final')]
-    clones.bind(f'{agent_class.name}.{agent_class.CLONE.parameter}', n_states, box, own)
-  agent = agent_class(
-    observation_spec=rollout.observation_spec,
-    action_spec=rollout.action_spec,
-    data=rollout.data,
-    seed=seed,
-    model_params=model_params,
-    optimizers=optimizers,
-    batch_size=batch_size,
-    weight_decays=weight_decays,
-    update_freq=update_freq,
-    update_rate=update_rate,
-    discount=discount,
+  specs = rollout.observation_spec, rollout.action_spec
+  own = [os.path.join(log_dir, name) for name in ('state', 'agent_final')]
+  agent = make_agent(
+    agent_name, specs, rollout.data, seed, total_train_steps, own, **agent_parameters
   )
+  if agent.batch_size > replay_buffer_size:
+    raise UserError(
+      f'train_eval_online.batch_size is {agent.batch_size}, more than the {replay_buffer_size:g} '
+      'transitions of replay_buffer_size'
+    )
   acting = agent.acting_policy()
   loop = Loop(agent, before_step=lambda draws: rollout.advance(acting, draws))
   evaluator = Evaluator(env_name, agent.policies(), n_eval_episodes, seed, runs.stop_requested)
@@ -117,7 +98,7 @@ def train_eval_online(
   # The run: a new one, or one that goes on. A finished one keeps its state in its two last files.
   settings = runs.Settings(
     agent_name=agent_name, env_name=env_name, seed=seed, n_eval_episodes=n_eval_episodes,
-    eval_target=eval_target, evaluated=evaluator.names,
+    eval_target=eval_target, evaluated=evaluator.names, **agent.identity(),
   )  # fmt: skip
   with runs.RunFolder(log_dir, settings, allow_changed_config) as run:
     found = run.resume(['state'], ['agent_final', 'replay_final'])

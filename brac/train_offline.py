@@ -13,7 +13,7 @@ from absl import flags
 
 from brac import gin_config, programs, results
 from brac.data_config import folder_name, project_folder
-from brac.errors import UserError
+from brac.errors import UserError, nearest
 
 FLAGS = flags.FLAGS
 
@@ -85,7 +85,7 @@ def _check_there_is(data_file: str) -> None:
     return
   environments.described(FLAGS.env_name)  # an unknown environment is the better reason
   there = os.listdir(env_dir) if os.path.isdir(env_dir) else []
-  hint = gin_config.nearest(name, there)
+  hint = nearest(name, there)
   config = f'dcfg_{name}'
   is_ours = os.path.isfile(os.path.join(project_folder('configs'), config + '.py'))
   if is_ours and FLAGS.data_file_name == 'data':  # which is what a collection leaves

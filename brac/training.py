@@ -1,17 +1,19 @@
-"""The loop that both experiments share: train, summarize, save, evaluate."""
+"""What both experiments share: how the agent is made; train, summarize, save, evaluate."""
 
 import contextlib
 import math
 import time
-from typing import Callable, Iterable, NamedTuple, Optional
+from typing import Callable, Iterable, NamedTuple, Optional, Sequence
 
 import numpy as np
 from absl import logging
 
-from brac import agents, runs
-from brac.agents.agent import MAX_COUNT
+from brac import agents, clones, runs
+from brac.agents.agent import MAX_COUNT, Agent
 from brac.agents.loop import Loop
+from brac.data.replay import Dataset
 from brac.errors import UserError, check_number, check_whole
+from brac.networks import Box
 from brac.rollouts import Evaluator, Interrupted
 
 # Whoever has the experiments can bind the agents' parameters.
@@ -48,6 +50,42 @@ class Schedule(NamedTuple):
   def due(self, step: int, period: float) -> bool:
     """Whether what comes every `period` steps, and at the last, comes at `step`."""
     return step % int(period) == 0 or step == self.total_train_steps
+
+
+def make_agent(
+  name: str,
+  specs: tuple,
+  data: Dataset,
+  seed: int,
+  total_train_steps: int,
+  own: Sequence[str],
+  clone_search: Optional[clones.Search] = None,
+  content: Optional[clones.Data] = None,
+  **parameters,
+) -> Agent:
+  """An agent, with the clone that it is to have; says what it has to say of the training.
+
+  Args:
+    name: see `agents.load`.
+    specs: of the observations and the actions.
+    data: what it is trained on.
+    seed: the run's.
+    total_train_steps: how many steps it is to be trained.
+    own: where the run may have been saved before, for its clone.
+    clone_search, content: see `clones.bind`.
+    parameters: those that all agents have, see `agents.agent.Agent`.
+  """
+  agent_class = agents.load(name)
+  if agent_class.CLONE:
+    parameter = f'{agent_class.name}.{agent_class.CLONE.parameter}'
+    n_states, box = int(specs[0].shape[0]), Box.of(specs[1])
+    clones.bind(parameter, n_states, box, own, clone_search, content)
+  agent = agent_class(
+    observation_spec=specs[0], action_spec=specs[1], data=data, seed=seed, **parameters
+  )
+  for remark in agent.remarks(total_train_steps):
+    logging.warning('%s', remark)
+  return agent
 
 
 def train(

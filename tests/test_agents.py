@@ -20,7 +20,7 @@ from agent_tools import assert_same_bits, files_of, scramble, step_uncompiled, v
 
 from brac import agents, checkpoints, gin_config, rng
 from brac.agents import loop
-from brac.agents.agent import Agent
+from brac.agents.agent import GIVEN, Agent
 from brac.errors import UserError
 from brac.rng import Rng
 from brac.signatures import hands_on_to
@@ -468,7 +468,7 @@ def test_a_signature_shows_what_is_handed_on_and_a_default_that_is_changed():
 
 def test_gin_binds_what_a_function_hands_on():
   @gin.configurable('outermost', module='mine')
-  @hands_on_to(Agent, without=('observation_spec', 'action_spec', 'data', 'seed'))
+  @hands_on_to(Agent, without=GIVEN)
   def experiment(log_dir, discount=0.9, **parameters):
     return {'discount': discount, **parameters}
 

@@ -174,18 +174,6 @@ def test_a_clone_that_tells_nothing_is_compared_with_uniform_actions(tmp_path, c
   assert '-1.39 for uniform actions' in caplog.text  # the box is 4 wide
 
 
-def test_a_clone_of_an_older_version_has_its_data_in_its_run(tmp_path, caplog):
-  path = save_clone(tmp_path)
-  data = data_of(actor())
-  settings = json.dumps({'version': '0.1.0 of source 12345678', '--data': repr(data.fingerprint)})
-  checkpoints.save(str(tmp_path / 'agent'), policy=actor(), settings=tf.Variable(settings))
-  assert clones.origin(path) == clones.Origin(data.fingerprint, None)
-  bind(places=[path], data=data)
-  assert not caplog.records
-  bind(places=[path], data=data_of(actor(), seed=3))
-  assert 'was cloned from other data' in caplog.text
-
-
 def test_the_likelihood_is_of_rows_from_everywhere(monkeypatch):
   monkeypatch.setattr(clones, '_N_ROWS', 5)
   rows = Transitions.zeros(41, 3, 1)

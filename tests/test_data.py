@@ -258,27 +258,31 @@ def numbers_of(transitions):
   return numbers.tolist()
 
 
+def first(rows, n, block, seed, path):
+  return transitions.take(rows, transitions.used(len(rows.reward), n, block, seed, path))
+
+
 def test_first_takes_all_where_all_are_asked_for(warnings):
-  assert numbers_of(transitions.first(rows(range(9)), 9, 0, 0, 'path')) == list(range(9))
+  assert numbers_of(first(rows(range(9)), 9, 0, 0, 'path')) == list(range(9))
   assert warnings() == []
 
 
 @pytest.mark.parametrize('block', [0, 2])
 def test_first_takes_all_where_more_are_asked_for_and_warns(warnings, block):
-  taken = numbers_of(transitions.first(rows(range(9)), 10, block, 0, 'the/path'))
+  taken = numbers_of(first(rows(range(9)), 10, block, 0, 'the/path'))
   assert sorted(taken) == list(range(9))
   (warning,) = warnings()
   assert 'n_train is 10' in warning and 'the/path has 9 transitions' in warning
 
 
 def test_first_without_shuffle_keeps_the_order_and_warns(warnings):
-  assert numbers_of(transitions.first(rows(range(9)), 4, 0, 0, 'path')) == [0, 1, 2, 3]
+  assert numbers_of(first(rows(range(9)), 4, 0, 0, 'path')) == [0, 1, 2, 3]
   (warning,) = warnings()
   assert 'first 4 of 9' in warning and 'shuffle_steps' in warning
 
 
 def test_first_with_shuffle_takes_whole_blocks_from_everywhere(warnings):
-  taken = numbers_of(transitions.first(rows(range(40)), 20, 5, 1, 'path'))
+  taken = numbers_of(first(rows(range(40)), 20, 5, 1, 'path'))
   assert warnings() == []
   starts = taken[::5]
   assert taken == [start + i for start in starts for i in range(5)]
@@ -287,7 +291,7 @@ def test_first_with_shuffle_takes_whole_blocks_from_everywhere(warnings):
 
 
 def test_first_warns_of_a_single_block(warnings):
-  assert numbers_of(transitions.first(rows(range(9)), 9, 9, 0, 'the/path')) == list(range(9))
+  assert numbers_of(first(rows(range(9)), 9, 9, 0, 'the/path')) == list(range(9))
   (warning,) = warnings()
   assert 'shuffle_steps is 9' in warning and 'the/path' in warning and 'one block' in warning
 
@@ -305,7 +309,7 @@ def test_shuffled_blocks_keep_their_inner_order_and_cover_everything(n, block, s
   for before, after in zip(order[:-1], order[1:]):
     assert after == before + 1 if after % block else before % block == block - 1 or before == n - 1
   assert order == transitions.shuffled_blocks(n, block, seed).tolist()
-  taken = transitions.first(rows(range(n)), n_train, block, seed, 'path')
+  taken = first(rows(range(n)), n_train, block, seed, 'path')
   assert numbers_of(taken) == order[:n_train]
 
 

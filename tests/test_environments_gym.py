@@ -1,6 +1,5 @@
 """What strangers write, in the suite of all that gym knows."""
 
-import copy
 import gc
 import importlib.util
 import inspect
@@ -17,7 +16,7 @@ from environment_helpers import assert_user_error, random_actions, roll
 from odd_environments import FAULTS, Opens, Strict
 
 from brac import collection, environments
-from brac.environments import GOES_ON, TERMINAL, TIME_LIMIT, loop, make_batch
+from brac.environments import GOES_ON, TERMINAL, TIME_LIMIT, make_batch
 from brac.environments import batch as batch_module
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*out of date')
@@ -229,22 +228,6 @@ def test_state_goes_on_bit_for_bit_whatever_the_environment_draws_from(name, n_s
   anew.state = state
   assert not anew.cut.size
   assert anew.state == state
-  assert roll(anew, actions) == expected
-
-
-def test_an_episode_that_an_older_version_kept_is_taken_up():
-  batch, anew = (make_batch('EzSampling-v0', 1, seed) for seed in (0, 1))
-  batch.reset()
-  env = batch._envs[0].unwrapped
-  # Of a space of its own, from which it draws where it starts.
-  before = copy.deepcopy((env.np_random, loop._spaces(env)))
-  batch.reset()
-  batch._episodes[0].generators = before
-  actions = random_actions(batch, 50)
-  roll(batch, actions[:5])
-  state, expected = batch.state, roll(batch, actions)
-  anew.state = state
-  assert not anew.cut.size
   assert roll(anew, actions) == expected
 
 

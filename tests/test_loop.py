@@ -72,6 +72,9 @@ def test_no_steps_change_nothing(counter):
   an_agent = counter()
   before = weights(an_agent)
   assert an_agent.train(0) == {} and an_agent.step == 0
+  an_agent.global_step.assign(1)  # as restored, where the delayed update was never traced
+  assert an_agent.train(0) == {}
+  an_agent.global_step.assign(0)
   assert_same_bits(weights(an_agent), before)
 
 

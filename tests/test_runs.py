@@ -46,6 +46,29 @@ def test_a_record_that_is_taken_up_drops_what_came_after_and_what_is_half_writte
   assert scalars(tmp_path / 'eval' / 'main')[-1] == ('episode_mean', 40, 1.0)
 
 
+def test_a_record_that_was_killed_while_it_was_taken_up_is_taken_up_again(tmp_path, monkeypatch):
+  with monkeypatch.context() as killed:
+    record = runs.Record(str(tmp_path), ['main'])
+    for step in (10, 20, 30):
+      record.summary(step, {'q_loss': step / 8})
+    record.flush()
+
+    replace = os.replace
+
+    def kill(source, target):
+      if 'tfevents' in target:
+        raise KeyboardInterrupt
+      replace(source, target)
+
+    killed.setattr(os, 'replace', kill)
+    with pytest.raises(KeyboardInterrupt):
+      runs.Record(str(tmp_path), ['main'], 20)
+  left = [('q_loss', 10, 1.25), ('q_loss', 20, 2.5)]
+  assert scalars(tmp_path / 'train') == [*left, ('q_loss', 30, 3.75)]
+  runs.Record(str(tmp_path), ['main'], 20)
+  assert scalars(tmp_path / 'train') == left
+
+
 def test_a_record_on_a_full_disk_is_an_error(small_disk):
   record = runs.Record(small_disk, ['main'])
   with open(os.path.join(small_disk, 'fill'), 'wb') as f:

@@ -47,8 +47,8 @@ print('from', step, flush=True)
 if alpha == 668 or alpha == 667 and not os.path.exists(folder + '/killed'):
   open(folder + '/killed', 'a').write('+')
   os.kill(os.getpid(), signal.SIGKILL)
-if alpha == 665 and not begin:  # somebody else stops it after its first evaluation
-  total = 10
+if alpha in (664, 665) and not begin:  # somebody else stops it, beyond a rung or before
+  total = 40 if alpha == 664 else 10
 peak = 1000 - 100 * abs(math.log10(alpha) - 1) - 50 * abs(math.log10(lr) + 4)
 def wait(seconds):
   end = time.monotonic() + seconds
@@ -283,6 +283,49 @@ def test_a_trial_whose_program_others_stop_goes_on(tmp_path, trial_script):
   assert search.faults == {} and search.best().level == 3
   with open(os.path.join(search.run_folder(point), 'starts'), encoding='utf-8') as f:
     assert f.read() == '0 10\n10 270\n'
+
+
+def test_a_trial_that_others_stop_between_rungs_goes_on(tmp_path, trial_script):
+  values = {'ALPHA': [664.0, 0.01], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  run([search], Local(1))
+  first, other = search._points
+  assert levels(search) == {first.name: 3, other.name: 1} and search.best().point == first
+  starts = [os.path.join(search.run_folder(point), 'starts') for point in (first, other)]
+  with open(starts[0], encoding='utf-8') as f:
+    assert f.read() == '0 40\n40 270\n'
+  assert os.path.getmtime(starts[0]) < os.path.getmtime(starts[1])  # as if nobody had stopped it
+
+
+def test_a_search_that_is_killed_between_rungs_goes_on_with_the_trial_that_was_ahead(
+  tmp_path, trial_script
+):
+  values = {'ALPHA': [10.0, 1.0], 'POLICY_LR': [1e-4]}
+  child = forked(lambda: run([make_search(tmp_path, trial_script, values)], Local(1)))
+  first = tmp_path / 'search' / 'ALPHA_10,POLICY_LR_0.0001' / '0' / 'results.csv'
+  while not first.exists() or '\n30,' not in first.read_text():
+    time.sleep(0.01)
+  os.kill(child, signal.SIGKILL)
+  os.waitpid(child, 0)
+  search = make_search(tmp_path, trial_script, values)
+  run([search], Local(1))
+  assert list(levels(search).values()) == [3, 1]
+  assert search.best().point.values == {'ALPHA': 10.0, 'POLICY_LR': 1e-4}
+  starts = [os.path.join(search.run_folder(point), 'starts') for point in search._points]
+  assert os.path.getmtime(starts[0]) < os.path.getmtime(starts[1])
+
+
+def test_what_was_to_be_stopped_when_the_search_was_killed_does_not_go_on(tmp_path, trial_script):
+  values = {'ALPHA': [10.0, 1.0], 'POLICY_LR': [1e-4]}
+  search = make_search(tmp_path, trial_script, values)
+  first, other = search._points
+  write_evaluations(search, first, 27 * [2000.0])
+  write_evaluations(search, other, 4 * [1000.0])
+  search._settle()
+  search.ask(other)  # its process dies before it has reported
+  search = make_search(tmp_path, trial_script, values)
+  assert search.is_through() and levels(search) == {first.name: 3, other.name: 1}
+  assert states(search)[-1] == 'PRUNED'
 
 
 def write_evaluations(search, point, returns):

@@ -3,10 +3,9 @@
 To add one is a file and a line here: docs/add_an_agent.md.
 """
 
-import difflib
 import importlib
 
-from brac.errors import UserError
+from brac.errors import UserError, nearest
 
 AGENTS = {
   'sac': 'brac.agents.sac_agent:Agent',
@@ -33,7 +32,7 @@ def load(name: str, parameter: str = '--agent_name') -> type:
   if not colon:
     raise UserError(
       f'unknown agent {name!r}; {parameter} is one of {", ".join(map(repr, AGENTS))}, or '
-      f"'module:Class' of your own{_nearest(str(name), AGENTS)}"
+      f"'module:Class' of your own{nearest(str(name), AGENTS)}"
     )
   if not all(map(str.isidentifier, module_name.split('.'))):
     raise UserError(f"agent {name!r}: {module_name!r} is no module; it reads 'module:Class'")
@@ -47,7 +46,7 @@ def load(name: str, parameter: str = '--agent_name') -> type:
   if class_name not in classes:
     raise UserError(
       f'agent {name!r}: {module_name} has no class {class_name!r} that is an agents.agent.Agent'
-      + _nearest(class_name, classes)
+      + nearest(class_name, classes)
     )
   return classes[class_name]
 
@@ -61,8 +60,3 @@ def load_all() -> None:
 def folder(name: str) -> str:
   """What an agent's runs are kept under: its name, with a dot for the colon of one elsewhere."""
   return name.replace(':', '.')
-
-
-def _nearest(name: str, names) -> str:
-  near = difflib.get_close_matches(name, names, 1)
-  return f'; did you mean {near[0]!r}?' if near else ''

@@ -1,4 +1,4 @@
-"""What sac, bcq and the two brac agents share: the ensemble of critics with their targets."""
+"""What sac, bcq, fqe and the two brac agents share: the ensemble of critics with their targets."""
 
 import tensorflow as tf
 

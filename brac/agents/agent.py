@@ -25,6 +25,8 @@ from brac.rng import Rng
 from brac.signatures import hands_on_to
 
 MAX_COUNT = 10**9  # TensorFlow counts rows and turns of a loop in 32 bits
+# The parameters of `Agent` that an experiment gives; the others are the experiment's own, for gin.
+GIVEN = ('observation_spec', 'action_spec', 'data', 'seed')
 MAX_ROWS = 10**6  # that a batch may be blown up to: 1 GB for each layer of 300 units
 
 
@@ -71,7 +73,7 @@ class Agent:
   def __init_subclass__(cls):
     super().__init_subclass__()
     cls.name = f'{cls.__module__.rpartition(".")[2]}.{cls.__name__}'
-    # The parameters of `Agent` itself are the experiments', and stay behind `**`.
+    # The parameters of `Agent` itself are the experiments', by which they are bound.
     if '__init__' in vars(cls) and cls.__mro__[1] is not Agent:
       hands_on_to(cls.__mro__[1])(cls.__init__)
 

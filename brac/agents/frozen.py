@@ -11,8 +11,8 @@ from typing import Optional
 import gin
 import tensorflow as tf
 
-from brac import agents, checkpoints, policy_loader, runs
-from brac.agents.agent import Agent
+from brac import agents, checkpoints, policy_loader
+from brac.agents.agent import GIVEN, Agent
 from brac.data.replay import Dataset
 from brac.data.transitions import Transitions
 from brac.errors import UserError
@@ -20,7 +20,6 @@ from brac.networks import Box
 from brac.policies import ActorPolicy, MaxQPolicy, Policy
 
 _EXPERIMENTS = ('train_eval_offline', 'train_eval_online')  # which have the agents' parameters too
-_GIVEN = ('observation_spec', 'action_spec', 'data', 'seed')  # that are not theirs
 
 
 def load(path: str, name: Optional[str], observation_spec, action_spec) -> Policy:
@@ -63,7 +62,7 @@ def load_all(path: str, observation_spec, action_spec) -> tuple[dict[str, Policy
     return {'main': policy_loader.load_onnx(path, *specs)}, 'main'
   there = checkpoints.Reader(path, 'policy').shapes
   policy_loader.check_order(path, 'policy')
-  kept = runs.kept_settings(path)
+  kept = checkpoints.kept_settings(path)
   if '--agent_name' in kept:
     agent = _of_agent(path, kept, specs)
     found, judged_by = agent.policies(), agent.judged_by
@@ -89,7 +88,7 @@ def _of_agent(path: str, kept: dict[str, str], specs) -> Agent:
       f"policy {path}: the policy of {made.name} is another checkpoint's, of which it tells the "
       'value; name that one'
     )
-  common = inspect.signature(Agent.__init__).parameters.keys() - {'self', *_GIVEN}
+  common = inspect.signature(Agent.__init__).parameters.keys() - {'self', *GIVEN}
   own = inspect.signature(made).parameters.keys()
   # Of the class and those that it is made from the last word is its own.
   places = [(_EXPERIMENTS, common), *((_selectors(c), own) for c in reversed(made.__mro__))]

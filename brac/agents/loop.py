@@ -16,12 +16,11 @@ bits do not depend on how the steps are divided into calls.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Optional, Protocol
+from typing import NamedTuple, Optional
 
 import tensorflow as tf
 
 from brac import rng
-from brac.data.replay import Dataset
 from brac.data.transitions import Batch
 from brac.optimizers import Adam
 from brac.rng import Rng
@@ -77,31 +76,16 @@ def apply(update: Update, batch: Batch, draws: Rng) -> Info:
   return {**info, update.name + '_loss': loss}
 
 
-class Trainable(Protocol):
-  """What the loop asks of an agent; `agents.agent.Agent` says what each is."""
-
-  data: Dataset
-  seed: tf.Variable
-  global_step: tf.Variable
-  batch_size: int
-  update_freq: int
-  update_rate: float
-  updates: Sequence[Update]
-
-  def extra_updates(self) -> Sequence[Update]: ...
-
-  def targets(self) -> Sequence[tuple[tf.Module, tf.Module]]: ...
-
-
 class Loop:
   """Trains an agent: `train(n)` runs n steps in one compiled call.
 
   Args:
-    agent: the agent; its state may be restored, or trained by another loop, in between.
+    agent: an `agents.agent.Agent`; its state may be restored, or trained by another loop, in
+      between.
     before_step: called in the graph before each step, with the draws of the step.
   """
 
-  def __init__(self, agent: Trainable, before_step: Optional[Callable[[Rng], None]] = None):
+  def __init__(self, agent, before_step: Optional[Callable[[Rng], None]] = None):
     self.agent, self._before_step = agent, before_step
     # Their variables cannot be made inside of a graph.
     self._updates, self._extra_updates = agent.updates, agent.extra_updates()
@@ -119,7 +103,7 @@ class Loop:
     for loop, turns in self._loops_of(n):
       info = loop(tf.constant(turns))
     step = int(self.agent.global_step)
-    idle = {t for u in self._updates if step % u.every for t in self._delayed[u.name]}
+    idle = {t for u in self._updates if step % u.every for t in self._delayed.get(u.name, ())}
     return {tag: float(x) for tag, x in info.items() if tag not in idle}
 
   def compile(self, n: int) -> None:

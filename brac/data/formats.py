@@ -1,12 +1,11 @@
 """The formats of data, a module each: `read`, `write`, `place` (where it writes), and `ENDINGS`."""
 
-import difflib
 import os
 from types import ModuleType
 from typing import Optional
 
 from brac.data import d4rl, minari, npz
-from brac.errors import UserError
+from brac.errors import UserError, nearest
 
 FORMATS = {'d4rl': d4rl, 'minari': minari, 'npz': npz}
 
@@ -22,7 +21,5 @@ def find(name: Optional[str], path: str) -> ModuleType:
     fallback = 'd4rl' if os.path.isfile(path) else 'minari'
     name = next((name for name, form in FORMATS.items() if ending in form.ENDINGS), fallback)
   if name not in FORMATS:
-    near = difflib.get_close_matches(name, FORMATS, 1)
-    hint = f'; did you mean {near[0]!r}?' if near else ''
-    raise UserError(f'--format {name}: there are {", ".join(FORMATS)}{hint}')
+    raise UserError(f'--format {name}: there are {", ".join(FORMATS)}{nearest(name, FORMATS)}')
   return FORMATS[name]

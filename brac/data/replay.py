@@ -34,7 +34,8 @@ class Dataset(tf.Module):
     Args:
       rows: the ring.
       size: how many of them, the first, hold data; all by default.
-      idx: how many were ever stored: the next one goes to row `idx % capacity`; `size` by default.
+      idx: one past the row that was written last: the next one goes to row `idx % capacity`; `size`
+        by default.
       first_states: in which the episodes begin, `[n, S]`; by default those of `rows`, in order.
     """
     super().__init__()

@@ -118,11 +118,6 @@ def shuffled_blocks(n: int, block: int, seed: int) -> np.ndarray:
   return np.concatenate([blocks[i] for i in order])
 
 
-def first(rows: Transitions, n: int, block: int, seed: int, path: str) -> Transitions:
-  """`n` of the rows of the dataset at `path`: those with the numbers that `used` gives."""
-  return take(rows, used(len(rows.reward), n, block, seed, path))
-
-
 def take(rows: Transitions, numbers: Numbers) -> Transitions:
   """The rows of some numbers, in their order."""
   return Transitions(*(values[numbers] for values in rows))

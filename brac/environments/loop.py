@@ -33,17 +33,17 @@ class _Episode:
   global_states: Any
   actions: list[list[float]] = dataclasses.field(default_factory=list)
   checksum: int = 0  # of the observations since
-  rewards: Optional[int] = None  # and of the rewards and ends; older versions saved none
+  rewards: int = 0  # and of the rewards and ends
 
   def saw(self, observation: np.ndarray) -> None:
     self.checksum = zlib.crc32(np.ascontiguousarray(observation), self.checksum)
 
   def earned(self, reward: float, end: np.int8) -> None:
-    self.rewards = zlib.crc32(np.array([reward, end], np.float64), self.rewards or 0)
+    self.rewards = zlib.crc32(np.array([reward, end], np.float64), self.rewards)
 
   def equals(self, other: '_Episode') -> bool:
     """Whether this one, which was done again, came out as the other had."""
-    return self.checksum == other.checksum and other.rewards in (None, self.rewards)
+    return (self.checksum, self.rewards) == (other.checksum, other.rewards)
 
 
 class LoopBatch(BatchEnvironment):
@@ -256,10 +256,6 @@ def _generators(env: Any) -> list[Any]:
 
 
 def _set_generators(env: Any, generators: Any) -> None:
-  if isinstance(generators, tuple):  # as brac kept them before: the environment's, and its spaces
-    generators, spaces = [generators[0]], generators[1]
-    for space, kept in zip(_spaces(env), spaces):
-      vars(space).update(vars(kept))
   for (owner, name), generator in zip(_drawing(env), generators):
     if generator is not None:
       setattr(owner, name, generator)

@@ -73,6 +73,13 @@ def define(least_episodes: int = 1) -> None:
   flags.DEFINE_bool('dry_run', False, 'Whether the commands are only printed.')
 
 
+def config_dir() -> str:
+  """The folder of presets and data configs; the project's own under the one name that it has."""
+  folder, ours = programs.folder(FLAGS.config_dir), project_folder('configs')
+  is_ours = not folder or os.path.isdir(folder) and os.path.samefile(folder, ours)
+  return ours if is_ours else folder
+
+
 def make_grid(total_train_steps: int) -> Grid:
   """What the flags say of all trainings; raises UserError where a folder cannot be one."""
   from brac import checkpoints
@@ -83,7 +90,7 @@ def make_grid(total_train_steps: int) -> Grid:
   return Grid(
     root_dir=root_dir,
     data_root_dir=data_root_dir,
-    config_dir=programs.folder(FLAGS.config_dir) or project_folder('configs'),
+    config_dir=config_dir(),
     policy_root_dir=FLAGS.policy_root_dir,
     n_train=FLAGS.n_train,
     total_train_steps=total_train_steps,

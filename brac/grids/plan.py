@@ -351,7 +351,9 @@ def _is_gins(name: str) -> bool:
 
 def _kept_settings(folder: str) -> dict[str, str]:
   """What a run was trained with, its checkpoint's word before its text's; {} where untold."""
-  from brac import checkpoints, runs
+  from brac import checkpoints
 
   path = os.path.join(folder, 'agent')
-  return runs.kept_settings(path) if checkpoints.exists(path) else results.read_settings(folder)
+  return (
+    checkpoints.kept_settings(path) if checkpoints.exists(path) else results.read_settings(folder)
+  )

@@ -1,13 +1,12 @@
 """The presets and data configs that a grid names, found and read before anything is started."""
 
-import difflib
 import os
 import re
 from typing import Collection, NamedTuple, Optional, Sequence
 
 from brac import gin_config
 from brac.data_config import folder_name, project_folder
-from brac.errors import UserError
+from brac.errors import UserError, nearest
 
 
 class Preset(NamedTuple):
@@ -47,20 +46,22 @@ def find(config_dir: str, name: str, ending: str) -> str:
   if not os.path.isfile(path):
     there = os.listdir(config_dir) if os.path.isdir(config_dir) else []
     names = [n[: -len(ending)] for n in there if n.endswith(ending)]
-    near = difflib.get_close_matches(name, names, 1, 0.3)
-    raise UserError(f'there is no {path}' + (f'; did you mean {near[0]!r}?' if near else ''))
+    raise UserError(f'there is no {path}{nearest(name, names, 0.3)}')
   return path
 
 
 def find_here_or_ours(config_dir: str, name: str, ending: str) -> str:
-  """The path of a config in a folder, or else among the project's own.
+  """The path of a config in a folder, or else among the project's own; it may be `folder/name`.
 
   Raises:
     UserError: there is none.
   """
   ours = os.path.join(project_folder('configs'), name + ending)
   is_here = os.path.isfile(os.path.join(config_dir, name + ending))
-  return ours if os.path.isfile(ours) and not is_here else find(config_dir, name, ending)
+  if os.path.isfile(ours) and not is_here:
+    return ours
+  folder, name = os.path.split(os.path.join(config_dir, name))
+  return find(folder, name, ending)
 
 
 def find_preset(config_dir: str, name: str) -> str:

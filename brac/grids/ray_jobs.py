@@ -48,12 +48,15 @@ class Ray(Backend):
         '--ray_address needs Ray, which is not here: pip install "brac[ray]"'
       ) from None
     _knock(address)
+    signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
     try:
       ray.init(address=address, log_to_driver=False, logging_level='ERROR')
     except (ConnectionError, ValueError, RuntimeError) as error:
       raise _no_cluster(address, str(error).strip().splitlines()[0]) from error
-    for number, handler in handlers.items():  # Ray's own do not wait for saves
-      signal.signal(number, handler)
+    finally:
+      for number, handler in handlers.items():  # Ray's own do not wait for saves
+        signal.signal(number, handler)
+      signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
     self._ray, self._n_jobs, self._n_cores = ray, n_jobs, n_cores or 1
     self._running: list[_Task] = []
     self._has_waited = False
@@ -70,7 +73,10 @@ class Ray(Backend):
 
   def start(self, job: Job) -> Started:
     # -1: as often as nodes are lost. What the program itself fails at is no reason to try again.
-    run = self._ray.remote(num_cpus=self._n_cores, max_retries=-1)(_run_on_node)
+    # A worker whose driver is gone would kill its program, which the leash has save itself.
+    environment = {'env_vars': {'RAY_kill_child_processes_on_worker_exit': 'false'}}
+    options = dict(num_cpus=self._n_cores, max_retries=-1, runtime_env=environment)
+    run = self._ray.remote(**options)(_run_on_node)
     python_path = os.environ.get('PYTHONPATH')
     reference = run.remote(job.command, job.log, self._n_cores, os.getcwd(), python_path)
     self._running.append(_Task(job, self._ray, reference))

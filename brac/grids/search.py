@@ -16,7 +16,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterable
-from typing import IO, Callable, NamedTuple, Optional
+from typing import IO, Callable, Optional
 
 from absl import logging
 
@@ -34,7 +34,7 @@ from brac.grids.jobs import (
   try_lock,
 )
 from brac.grids.metrics import Metric
-from brac.grids.space import Curve, Point, Space, Standing
+from brac.grids.space import Curve, Point, Schedule, Space, Standing
 from brac.grids.tables import shown
 
 JOURNAL = 'study.journal'
@@ -50,31 +50,6 @@ def optuna():
   optuna.logging.set_verbosity(optuna.logging.WARNING)
   warnings.filterwarnings('ignore', category=optuna.exceptions.ExperimentalWarning)
   return optuna
-
-
-class Schedule(NamedTuple):
-  """How trials are compared.
-
-  Attributes:
-    total_train_steps: of those that are never stopped.
-    first_rung: the step at which trials are compared first; the next rung is `reduction` times as
-      far, and so on.
-    reduction: η: at a rung one of so many goes on.
-    max_trials: how many points are tried at most.
-  """
-
-  total_train_steps: int
-  first_rung: int
-  reduction: int
-  max_trials: int
-
-  def rungs(self) -> list[int]:
-    """The steps of the rungs, and at the end that of whole trials."""
-    rungs, step = [], self.first_rung
-    while step < self.total_train_steps:
-      rungs.append(step)
-      step *= self.reduction
-    return [*rungs, self.total_train_steps]
 
 
 class Search:
@@ -192,7 +167,8 @@ class Search:
       running = self._trials_of(standing.point, states.RUNNING)  # or dead
       if running or standing.level and not known:
         if trial := self._claim(standing.point):
-          trial.end()
+          # One that nobody stopped goes on: `_interrupted`.
+          trial.end(interrupted=bool(running) and not trial.is_beaten)
 
   def _wanted(self, standings: list[Standing]) -> list[Point]:
     """The points to be trained: the coarse ones, the best at each rung, then those near them."""
@@ -204,7 +180,9 @@ class Search:
       distance = self.space.distance_from(first.point)
       new.sort(key=lambda point: (not point.is_coarse, distance(point)))
     new = new[: max(0, self.schedule.max_trials - len(begun))]
+    interrupted = self._interrupted()
     wanted = [s.point for s in own if s.point in begun and not s.level]
+    wanted += [s.point for s in own if 0 < s.level < len(self._rungs) and s.point in interrupted]
     wanted += [point for point in new if point.is_coarse]
     for k in reversed(range(len(self._rungs) - 1)):
       there = sorted((s for s in standings if s.level > k), key=lambda s: -s.worth(k))
@@ -213,6 +191,13 @@ class Search:
       wanted += [s.point for s in sound[:n_best] if s.level == k + 1]
     wanted += [point for point in new if not point.is_coarse]
     return [point for point in wanted if point.name not in faults]
+
+  def _interrupted(self) -> list[Point]:
+    """The points whose program ended before its time, though it was not to be stopped."""
+    last = {tuple(sorted(t.params.items())): t for t in self._study.get_trials(deepcopy=False)}
+    fail = optuna().trial.TrialState.FAIL
+    trials = [(p, last.get(tuple(sorted(_floats(p).items())))) for p in self._points]
+    return [p for p, t in trials if t and t.state == fail and 'fault' not in t.user_attrs]
 
   def _claim(self, point: Point) -> Optional['Trial']:
     """A trial of a point, unless a process is at work on it.
@@ -273,9 +258,8 @@ class Search:
     )
 
   def _trials_of(self, point: Point, *states) -> list:
-    values = {macro: float(value) for macro, value in point.values.items()}
     trials = self._study.get_trials(deepcopy=False, states=states)
-    return [trial for trial in trials if trial.params == values]
+    return [trial for trial in trials if trial.params == _floats(point)]
 
   def ask(self, point: Point):
     """A trial of the study that has the values of a point."""
@@ -296,11 +280,17 @@ class Search:
     self._study.tell(asked, value, optuna().trial.TrialState[state], skip_if_finished=True)
 
 
+def _floats(point: Point) -> dict[str, float]:
+  """The values of a point as the study has them."""
+  return {macro: float(value) for macro, value in point.values.items()}
+
+
 class Trial:
   """A point in the hands of this process: its run, from where it stands to where it is stopped.
 
   Attributes:
     started: its program, once `start` was called.
+    is_beaten: whether the pruner would stop it for what it did before.
   """
 
   def __init__(self, search: Search, point: Point, claim: IO):
@@ -311,7 +301,7 @@ class Trial:
     self._goal = search.schedule.total_train_steps
     self._following: Optional[Job] = None
     self._fault = ''
-    self._report()  # of what it did before it was decided that it goes on
+    self.is_beaten = self._report()
 
   def start(self, backend: Backend) -> bool:
     """Starts its program; whether it could be: what its folder tells may be damaged."""
@@ -365,7 +355,7 @@ class Trial:
       self._fail(self._fault)
     elif not math.isnan(value):
       self.search.tell(self._asked, 'COMPLETE', value)
-    elif is_there or self._pruned or self._n_reported and not self.started:
+    elif is_there or self._pruned or self._n_reported and not self.started and not interrupted:
       self.search.tell(self._asked, 'PRUNED')
     elif interrupted or not self.started or status == InUse.exit_status:
       self.search.tell(self._asked, 'FAIL')
@@ -388,7 +378,7 @@ class Trial:
       for step in curve.steps[self._n_reported :]:
         self._asked.report(curve.mean(self.search.metric.last, step), step)
         pruned |= step < self.search.schedule.total_train_steps and self._asked.should_prune()
-    self._n_reported = len(curve.steps)
+    self._n_reported = max(self._n_reported, len(curve.steps))  # a kill may take some back
     return pruned
 
 

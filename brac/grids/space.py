@@ -166,6 +166,31 @@ class Curve(NamedTuple):
     return float(np.mean(known)) if known else -math.inf if n else math.nan
 
 
+class Schedule(NamedTuple):
+  """How trials are compared.
+
+  Attributes:
+    total_train_steps: of those that are never stopped.
+    first_rung: the step at which trials are compared first; the next rung is `reduction` times as
+      far, and so on.
+    reduction: η: at a rung one of so many goes on.
+    max_trials: how many points are tried at most.
+  """
+
+  total_train_steps: int
+  first_rung: int
+  reduction: int
+  max_trials: int
+
+  def rungs(self) -> list[int]:
+    """The steps of the rungs, and at the end that of whole trials."""
+    rungs, step = [], self.first_rung
+    while step < self.total_train_steps:
+      rungs.append(step)
+      step *= self.reduction
+    return [*rungs, self.total_train_steps]
+
+
 class Standing(NamedTuple):
   """How far the run of a point has come.
 

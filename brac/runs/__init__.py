@@ -3,7 +3,7 @@
 from brac.runs.folder import RunFolder
 from brac.runs.lock import Lock
 from brac.runs.record import Record
-from brac.runs.settings import Settings, kept_settings, version
+from brac.runs.settings import Settings, version
 from brac.runs.terminal import (
   Clock,
   Progress,
@@ -22,7 +22,6 @@ __all__ = [
   'Settings',
   'Stopped',
   'catch_stops',
-  'kept_settings',
   'stop',
   'stop_requested',
   'version',

@@ -149,7 +149,8 @@ def _cut_events(folder: str, step: int) -> None:
     except tf.errors.DataLossError:
       dropped = True
     if dropped:
-      with tf.io.TFRecordWriter(path + '.unfinished') as writer:
+      unfinished = os.path.join(folder, 'cut.unfinished')  # no name that TensorBoard looks for
+      with tf.io.TFRecordWriter(unfinished) as writer:
         for record in kept:
           writer.write(record)
-      os.replace(path + '.unfinished', path)
+      os.replace(unfinished, path)

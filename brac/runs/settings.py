@@ -58,8 +58,6 @@ _VARIABLES = (
   *('TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC', 'NVIDIA_TF32_OVERRIDE'),
 )
 _HISTORY = 'history'  # the name that the changes so far are kept under
-# The path of a policy in a data config, which older versions kept.
-_PATH = re.compile(r"""(?<=policy_cfg=[\[(]'load', )('[^']*'|"[^"]*")""")
 
 
 class Changes(NamedTuple):
@@ -111,7 +109,7 @@ class Settings:
 
   def changes(self, path: str) -> Optional[Changes]:
     """How they differ from those kept in the checkpoint at a path; None where none are kept."""
-    then, now, found = kept_settings(path), self.now(), Changes([], [], [])
+    then, now, found = checkpoints.kept_settings(path), self.now(), Changes([], [], [])
     if not then:
       return None
     for name in sorted(then.keys() | now.keys()):
@@ -147,7 +145,7 @@ class Settings:
       logging.warning('going on in other surroundings: %s', '; '.join(changes.warned))
     reader = checkpoints.Reader(path)
     at = f'at step {reader.read("global_step")}' if 'global_step' in reader.shapes else 'since then'
-    self._history = json.loads(kept_settings(path).get(_HISTORY, '[]'))
+    self._history = json.loads(checkpoints.kept_settings(path).get(_HISTORY, '[]'))
     self._history += [f'{at}: {change}' for change in changes.asked + changes.warned]
 
   def write(self, folder: str) -> None:
@@ -163,17 +161,6 @@ class Settings:
     text = '\n'.join([results.VERSION + now['version'], *lines, gin.operative_config_str()])
     with files.writing(folder):
       files.write_text(os.path.join(folder, 'operative_config.gin'), text)
-
-
-def kept_settings(path: str) -> dict[str, str]:
-  """The settings that are kept in the checkpoint at a path; none in one that has no such."""
-  reader = checkpoints.Reader(path)
-  if 'settings' not in reader.shapes:
-    return {}
-  try:
-    return dict(json.loads(reader.read('settings')))
-  except (ValueError, TypeError) as error:
-    raise UserError(f'checkpoint {path}: its settings are not those of a run') from error
 
 
 @functools.cache  # of what runs, whatever is edited in the meantime
@@ -217,5 +204,5 @@ def _is_set(name: str) -> bool:
 
 
 def _plain(text: Optional[str]) -> Optional[str]:
-  """A value in one spelling; of a data config, where its policies lie says nothing."""
-  return text and (plain_text(text) or _PATH.sub("''", text))
+  """A value in one spelling."""
+  return text and (plain_text(text) or text)

@@ -7,7 +7,6 @@ import gym
 import mujoco
 import numpy as np
 
-from brac.environments.mujoco_v2.picture import Camera
 from brac.environments.mujoco_v2.simulation import Simulation
 from brac.environments.mujoco_v2.suite import chosen_physics
 from brac.environments.mujoco_v2.tasks import TASKS
@@ -31,10 +30,6 @@ class MujocoEnv(gym.Env):
     self.init_qpos = self.model.qpos0.copy()
     self.init_qvel = np.zeros(self.model.nv)
     self.observation_space, self.action_space = self._simulation.spaces()
-    self._camera: Optional[Camera] = None
-
-  def __getstate__(self):
-    return {**vars(self), '_camera': None}
 
   @property
   def model(self) -> mujoco.MjModel:
@@ -99,14 +94,8 @@ class MujocoEnv(gym.Env):
     """
     if mode != 'rgb_array':
       raise UserError(f"there is no window to draw in: render(mode='rgb_array'), not {mode!r}")
-    if not self._camera or self._camera.size != (width, height):
-      if self._camera:
-        self._camera.close()
-      self._camera = Camera(self.model, width, height)
-    return self._camera.take(self.data)
+    return self._simulation.picture(0, width, height)
 
   def close(self) -> None:
     """Ends the threads, and frees what draws."""
     self._simulation.close()
-    if self._camera:
-      self._camera.close()

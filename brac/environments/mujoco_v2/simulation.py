@@ -2,12 +2,14 @@
 
 import concurrent.futures
 from collections.abc import Sequence
+from typing import Optional
 
 import gym
 import mujoco
 import numpy as np
 
 from brac.environments.mujoco_v2.models import derive_model
+from brac.environments.mujoco_v2.picture import Camera
 from brac.environments.mujoco_v2.tasks import TORSO, Ant, Task
 from brac.errors import UserError
 
@@ -34,7 +36,7 @@ class Simulation:
     self._hold()
 
   def _hold(self) -> None:
-    """Makes what a copy must make anew: views of the `datas`, and threads."""
+    """Makes what a copy must make anew: views of the `datas`, threads, what draws."""
     self._forward = _Field([self._task.forward_position(data) for data in self.datas])
     self._ctrl = _Field([data.ctrl for data in self.datas])
     self._qpos = _Field([data.qpos for data in self.datas])
@@ -44,6 +46,7 @@ class Simulation:
     self._no_forces = np.zeros([len(self.datas), self.model.nbody * 6])
     # The thread that calls `step` does a share of the work itself.
     self._pool = concurrent.futures.ThreadPoolExecutor(max(1, self._n_threads - 1))
+    self._camera: Optional[Camera] = None
 
   def __getstate__(self):
     return self.model, self.datas, self._task, self._with_forces, self._n_threads
@@ -66,9 +69,23 @@ class Simulation:
       gym.spaces.Box(low, high, dtype=np.float32),
     )
 
+  def picture(self, row: int, width: int, height: int) -> np.ndarray:
+    """A picture `[height, width, 3]` uint8 of a simulation's present state.
+
+    Raises:
+      UserError: nothing here can draw.
+    """
+    if not self._camera or self._camera.size != (width, height):
+      if self._camera:
+        self._camera.close()
+      self._camera = Camera(self.model, width, height)
+    return self._camera.take(self.datas[row])
+
   def close(self) -> None:
-    """Ends the threads."""
+    """Ends the threads, and frees what draws."""
     self._pool.shutdown()
+    if self._camera:
+      self._camera.close()
 
   def reset(self, row: int, rng: np.random.Generator) -> None:
     """Starts an episode as gym does, with noise from `rng`."""

@@ -9,7 +9,6 @@ from gym.utils import seeding
 
 from brac.environments import gym_suite
 from brac.environments.batch import TERMINAL, BatchEnvironment
-from brac.environments.mujoco_v2.picture import Camera
 from brac.environments.mujoco_v2.simulation import Simulation
 from brac.environments.mujoco_v2.tasks import TASKS
 from brac.errors import UserError, check_bool, check_whole
@@ -85,19 +84,12 @@ class MujocoBatch(BatchEnvironment):
     super().__init__(env_name, seeds, *self._simulation.spaces(), task.max_episode_steps)
     self._generators = [seeding.np_random(seed)[0] for seed in seeds]
     self.steps_per_second = 1 / self._simulation.dt
-    self._camera: Optional[Camera] = None
 
   def picture(self, row, width, height):
-    if not self._camera or self._camera.size != (width, height):
-      if self._camera:
-        self._camera.close()
-      self._camera = Camera(self._simulation.model, width, height)
-    return self._camera.take(self._simulation.datas[row])
+    return self._simulation.picture(row, width, height)
 
   def close(self):
     self._simulation.close()
-    if self._camera:
-      self._camera.close()
 
   def _reset(self, rows):
     for row in rows:
