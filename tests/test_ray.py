@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from brac import checkpoints, results
+from brac.grids.jobs import WaitingLock
 
 pytest.importorskip('ray', reason='a cluster needs Ray: pip install "brac[ray]"')
 
@@ -138,6 +139,25 @@ def test_a_signal_lets_the_runs_of_a_cluster_save(tmp_path, cluster):
     for path in glob.glob(str(tmp_path / 'stopped/logs/*sac*.log'))
   ]
   assert len(logs) == 2 and all('stopped by SIGTERM' in log for log in logs)
+
+
+def test_where_the_driver_is_killed_the_runs_of_a_cluster_save(tmp_path, cluster):
+  (tmp_path / 'configs').mkdir()
+  (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)
+  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
+  process = grid(
+    tmp_path, 'killed', f'--ray_address={cluster.address}', '--total_train_steps=1000000'
+  )
+  folders = [tmp_path / 'killed' / PLACE / seed for seed in '01']
+  wait_for(lambda: all(step_of(folder) for folder in folders), process)
+  process.kill()
+  process.wait()
+  for folder in folders:
+    with WaitingLock(str(folder / 'lock')):  # which the run has until it has ended
+      pass
+  logs = glob.glob(str(tmp_path / 'killed/logs/*sac*.log'))
+  texts = [open(path, encoding='utf-8').read() for path in logs]
+  assert len(texts) == 2 and all('stopped by SIGTERM' in text for text in texts)
 
 
 def test_a_search_runs_on_a_cluster_and_waits_for_a_node_that_is_large_enough(tmp_path, cluster):
