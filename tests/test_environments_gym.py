@@ -273,19 +273,6 @@ def test_an_episode_whose_rewards_come_out_otherwise_is_cut():
   assert 'come out otherwise' in anew.why_cut
 
 
-def test_an_episode_of_a_version_that_kept_no_rewards_is_taken_up():
-  batch, anew = (make_batch('EzPoint-v0', 3, seed) for seed in (0, 1))
-  batch.reset()
-  actions = random_actions(batch, 20)
-  roll(batch, actions[:10])
-  for episode in batch._episodes:
-    del episode.rewards
-  state, expected = batch.state, roll(batch, actions[10:])
-  anew.state = state
-  assert not anew.cut.size
-  assert roll(anew, actions[10:]) == expected
-
-
 def test_only_what_comes_out_otherwise_is_cut():
   batch = make_batch('EzOwnGenerator-v0', 3, seed=0)
   batch.reset()

@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import logging
 from reading import files, results, scalars, unchanged
 
-from brac import checkpoints, data_config, runs, training
+from brac import checkpoints, runs, training
 from brac import files as brac_files
 from brac import results as brac_results
 from brac.errors import UserError
@@ -318,20 +318,6 @@ def test_settings_that_are_taken_too_early_are_refused(tmp_path):
   early = runs.Settings(**{k[2:]: ast.literal_eval(v) for k, v in OLDER.items() if k[:2] == '--'})
   with pytest.raises(UserError, match='batch_size was 64, is not there'):
     early.check(path, allow_changes=False)
-
-
-def test_the_path_of_a_policy_that_was_moved_is_no_other_data_config(tmp_path):
-  text = (
-    "[Part(name='p', policy_cfg=['load', '/old/tree/x', ['none'], (200, 200)], proportion=1.0)]"
-  )
-  path = kept(tmp_path / 'data', {**OLDER, '--data_config': text})
-
-  def changes(wrapper):
-    part = data_config.Part('p', ['load', '', wrapper, (200, 200)], 1.0)
-    return settings(data_config=[part]).changes(path)
-
-  assert changes(['none']).refused == []
-  assert len(changes(['eps', 0.1]).refused) == 1
 
 
 # --- The folder -----------------------------------------------------------------------------------

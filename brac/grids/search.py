@@ -162,7 +162,8 @@ class Search:
       for trial in self._study.get_trials(deepcopy=False, states=[states.RUNNING]):
         if trial.params.keys() != self.space.values.keys():  # its process died while it asked
           self._study.tell(trial.number, state=states.FAIL, skip_if_finished=True)
-    for standing in self.standings():
+    interrupted = self._interrupted()
+    for standing in (s for s in self.standings() if s.point not in interrupted):
       known = self._trials_of(standing.point, states.COMPLETE, states.PRUNED)
       running = self._trials_of(standing.point, states.RUNNING)  # or dead
       if running or standing.level and not known:
