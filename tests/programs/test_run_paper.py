@@ -201,6 +201,15 @@ def test_a_folder_of_presets_need_not_have_the_data_configs(run, configs, tmp_pa
   assert names == ['collection', 'primal0']
 
 
+def test_the_shipped_settings_are_taken_under_whatever_name_their_folder_has(run, tmp_path):
+  (tmp_path / 'link').symlink_to(project_folder('configs'))
+  grid = dict(data_names='eps1', env_names='Hopper-v2', n_train=1000000, presets='kl_vp')
+  for name in (project_folder('configs') + '/.', tmp_path / 'link'):
+    done = run(config_dir=name, dry_run=True, **grid)
+    assert 'tuned for Hopper-v2: kl_vp' in done.stderr
+    assert '/bc.gin' not in done.stdout  # the shipped clone does
+
+
 def test_a_tuned_preset_takes_the_place_of_the_plain_one(run, configs, tmp_path):
   mine = tmp_path / 'mine'
   shutil.copytree(configs, mine)

@@ -106,6 +106,9 @@ def test_a_preset_and_a_grid_of_ones_own(start, tmp_path):
   for flag, said in (
     ('--gin_bindings=train_eval_offline.batch_size=8', 'batch_size was 16, is 8; choose another'),
     ('--gin_bindings=LR=0.5', '--gin_bindings binds LR, whose values the grid'),
+    ('--gin_bindings=LR', 'gin: LR: '),
+    ('--gin_bindings=NONE=1', "gin: 'NONE' names no parameter"),
+    (f'--tuned_dir={tuned}', f'{tuned} cannot be written, where'),
     ('--presets=sub/my', '--presets sub/my: the name alone; --config_dir names the folder'),
     ('--n_eval_episodes=2', '--n_eval_episodes was 1, is 2; choose another --root_dir'),
     ('--n_train=999', f'{tuned} is of a search on other data; choose another --config_dir'),
@@ -116,6 +119,15 @@ def test_a_preset_and_a_grid_of_ones_own(start, tmp_path):
     assert line.startswith('sweep: ') and said in line
   assert tuned.read_text() == left
   assert {p: results.read_progress(str(p / '0')) for p in place.glob('LR*')} == n_steps
+
+  # A macro that one of several presets has.
+  (configs / 'own.gin').write_text(PRESET + 'BATCH = 16\ntrain_eval_offline.batch_size = %BATCH\n')
+  shutil.copy(configs / 'grids' / 'my.json', configs / 'grids' / 'own.json')
+  several = ('--presets=my,own', '--gin_bindings=BATCH=8', '--n_eval_episodes=1', '--dry_run')
+  dry = start('sweep', *command, *several)
+  assert dry.wait() == 0, dry.said
+  lines = dry.stdout.splitlines()
+  assert lines and all(('/own.gin' in line) == ('BATCH=8' in line) for line in lines)
 
   # A trial of another grid counts, where it was trained with these settings.
   other = tmp_path / 'other.json'
