@@ -1,4 +1,4 @@
-"""The one error that a person at a shell is meant to read, and the checks that raise it most.
+"""The one error that a person at a shell is meant to read, what helps to word it, and its checks.
 
 A check names a parameter as `{where}.{name}`, the way it is bound by gin; where `where` is '', for
 what the caller cannot know the place of, by its name alone.

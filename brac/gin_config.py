@@ -74,6 +74,7 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str]) -> Preset:
   gin.clear_config()
   operative.bound_by_hand.clear()
   try:
+    # gin logs what it raises as well.
     with quiet(logging.ERROR), _includes() as called_before:
       return _parse(gin_files, gin_bindings, called_before)
   except BaseException:

@@ -77,6 +77,21 @@ def grid(root, name, *flags):
   return started(root, 'run_paper', name, *of, *flags)
 
 
+def write_configs(root):
+  (root / 'configs').mkdir()
+  (root / 'configs' / 'sac.gin').write_text(SMALL)
+  (root / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
+
+
+def on_cluster(root, name, cluster):
+  """A grid of two runs that do not end by themselves, once both have saved; and their folders."""
+  write_configs(root)
+  process = grid(root, name, f'--ray_address={cluster.address}', '--total_train_steps=1000000')
+  folders = [root / name / PLACE / seed for seed in '01']
+  wait_for(lambda: all(step_of(folder) for folder in folders), process)
+  return process, folders
+
+
 def step_of(folder):
   return (results.read_progress(str(folder)) or (0, 0))[0]
 
@@ -98,9 +113,7 @@ def same(one, other):
 
 
 def test_a_grid_whose_node_dies_is_the_one_that_nobody_disturbed(tmp_path, cluster):
-  (tmp_path / 'configs').mkdir()
-  (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)
-  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
+  write_configs(tmp_path)
   undisturbed = grid(tmp_path, 'quiet')
   assert undisturbed.wait() == 0, (tmp_path / 'quiet.out').read_text()
 
@@ -123,14 +136,7 @@ def test_a_grid_whose_node_dies_is_the_one_that_nobody_disturbed(tmp_path, clust
 
 
 def test_a_signal_lets_the_runs_of_a_cluster_save(tmp_path, cluster):
-  (tmp_path / 'configs').mkdir()
-  (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)
-  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
-  process = grid(
-    tmp_path, 'stopped', f'--ray_address={cluster.address}', '--total_train_steps=1000000'
-  )
-  folders = [tmp_path / 'stopped' / PLACE / seed for seed in '01']
-  wait_for(lambda: all(step_of(folder) for folder in folders), process)
+  process, _ = on_cluster(tmp_path, 'stopped', cluster)
   process.send_signal(signal.SIGINT)
   assert process.wait() == 128 + signal.SIGINT
   assert 'the runs are saved' in (tmp_path / 'stopped.out').read_text()
@@ -142,14 +148,7 @@ def test_a_signal_lets_the_runs_of_a_cluster_save(tmp_path, cluster):
 
 
 def test_where_the_driver_is_killed_the_runs_of_a_cluster_save(tmp_path, cluster):
-  (tmp_path / 'configs').mkdir()
-  (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)
-  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
-  process = grid(
-    tmp_path, 'killed', f'--ray_address={cluster.address}', '--total_train_steps=1000000'
-  )
-  folders = [tmp_path / 'killed' / PLACE / seed for seed in '01']
-  wait_for(lambda: all(step_of(folder) for folder in folders), process)
+  process, folders = on_cluster(tmp_path, 'killed', cluster)
   process.kill()
   process.wait()
   for folder in folders:
@@ -191,9 +190,7 @@ def test_the_log_of_a_program_is_where_the_driver_says(tmp_path, monkeypatch):
 
 
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path):
-  (tmp_path / 'configs').mkdir()
-  (tmp_path / 'configs' / 'sac.gin').write_text(SMALL)
-  (tmp_path / 'configs' / 'dcfg_randwalk.py').write_text(RANDWALK)
+  write_configs(tmp_path)
   process = grid(tmp_path, 'nowhere', '--ray_address=127.0.0.1:1')
   assert process.wait() == 1
   last = (tmp_path / 'nowhere.out').read_text().splitlines()[-1]
