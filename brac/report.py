@@ -18,6 +18,7 @@ commands.sh, beside the runs, or where --output_dir says.
 import os
 import textwrap
 import zlib
+from typing import NamedTuple
 
 from absl import flags
 
@@ -30,7 +31,7 @@ from brac.grids.curves import draw
 from brac.grids.notes import notes_on_runs
 from brac.grids.records import commands, evaluation_rows, run_rows
 from brac.grids.summary import Summary
-from brac.grids.tables import ABSENT, markdown, text, write_csv
+from brac.grids.tables import ABSENT, Table, markdown, text, write_csv
 
 FLAGS = flags.FLAGS
 
@@ -47,6 +48,20 @@ flags.DEFINE_bool('sweeps', False, 'Whether the trials of searches are in the ta
 flags.DEFINE_integer('last', 10, 'How many of the last evaluations are averaged.', lower_bound=1)
 
 
+class Section(NamedTuple):
+  """A part of the report.
+
+  Attributes:
+    title: of the part.
+    legend: what the numbers are.
+    tables: that it has.
+  """
+
+  title: str
+  legend: str
+  tables: list[Table]
+
+
 def main() -> None:
   root_dir, data_root_dir = map(programs.folder, (FLAGS.root_dir, FLAGS.data_root_dir))
   output_dir = programs.folder(FLAGS.output_dir) or os.path.join(root_dir, 'report')
@@ -58,104 +73,107 @@ def main() -> None:
   ]
   if not all_runs:
     raise UserError(f'--root_dir {root_dir}: no runs of train_offline are below it')
-  kept_in = os.path.join(output_dir, 'behavior.csv')
-  behavior, more = load_behavior(
-    (run.task for run in runs), data_root_dir, FLAGS.data_sub_dir, FLAGS.data_file_name, kept_in
-  )
+  data = data_root_dir, FLAGS.data_sub_dir, FLAGS.data_file_name
+  behavior_in = os.path.join(output_dir, 'behavior.csv')
+  behavior, more = load_behavior((run.task for run in runs), *data, behavior_in)
   notes += more
   if len(runs) < len(all_runs):
     n = len(all_runs) - len(runs)
     notes.append(f'{n} trials of searches are not in the tables; --sweeps has them there')
   summary = Summary(runs, behavior, FLAGS.last)
-  tables, aggregate = summary.tables(), summary.aggregate()
   references_in = os.path.join(output_dir, 'references.csv')
-  references, more = scores.load_references(
-    summary.tasks, data_root_dir, FLAGS.data_sub_dir, FLAGS.data_file_name, references_in
-  )
-  notes += more
-  score_tables = scores.tables(summary, references)
-  score_means = scores.aggregate(summary, references)
-  notes += notes_on_runs(summary, root_dir)
-  legend = (
-    'mean ± standard deviation (divided by n) over (seeds) of the mean return of the last '
-    f"{FLAGS.last} evaluations; main: the policy's mode; max_q: of 10 samples the one with the "
-    "largest Q (BEAR's test); behavior data: over whole episodes; by step: weighted by their steps"
-  )
-  aggregate_title = (
-    'interquartile mean over tasks (environments and data) and seeds of the return relative to the '
-    "data's by step"
-  )
-  aggregate_legend = (
-    '1 is as good as the data; each task counts the same; the bootstrap draws seeds within each, '
-    'so that a task of one seed adds nothing to an interval, and rows over other tasks are not to '
-    'be compared'
-  )
-  aggregate_table = [['', 'IQM', '95 % bootstrap interval', 'tasks', 'runs']] + [
-    [name, f'{mean:.2f}', ABSENT if low == '' else f'[{low:.2f}, {high:.2f}]', tasks, str(n)]
-    for name, mean, low, high, tasks, n in aggregate
-  ]
-  score_title = 'interquartile mean over tasks and seeds of the scores of each table of references'
-  score_table = [['', 'references', 'IQM', '95 % bootstrap interval', 'tasks', 'runs']] + [
-    [name, whose, f'{mean:.1f}', ABSENT if low == '' else f'[{low:.1f}, {high:.1f}]', tasks, str(n)]
-    for whose, name, mean, low, high, tasks, n in score_means
-  ]
+  references, more = scores.load_references(summary.tasks, *data, references_in)
+  notes += [*more, *notes_on_runs(summary, root_dir)]
+  sections = sections_of(summary, references)
 
   with files.writing(output_dir):
     os.makedirs(output_dir, exist_ok=True)
-    write_behavior(kept_in, behavior)
+    write_behavior(behavior_in, behavior)
     scores.write_references(references_in, references)
-  page = ['# Returns', legend]
-  for name, table, sheet in tables:
-    write_csv(os.path.join(output_dir, f'{_short(folder_name(name))}.csv'), sheet)
-    page.append(markdown(table))
-  header = ['', 'IQM', '2.5 %', '97.5 %', 'tasks', 'runs']
-  write_csv(os.path.join(output_dir, 'iqm.csv'), [header, *aggregate])
-  if aggregate:
-    page += ['## Interquartile means', f'The {aggregate_title}: {aggregate_legend}.']
-    page.append(markdown(aggregate_table))
-  if score_tables:
-    page += ['## Normalized scores', scores.legend(references) + '.']
-  for name, table, sheet in score_tables:
-    write_csv(os.path.join(output_dir, f'{_short(folder_name(name))}.csv'), sheet)
-    page.append(markdown(table))
-  header = ['references', '', 'IQM', '2.5 %', '97.5 %', 'tasks', 'runs']
-  write_csv(os.path.join(output_dir, 'iqm_scores.csv'), [header, *score_means])
-  if score_means:
-    page += [f'The {score_title}.', markdown(score_table)]
+  for name, _, sheet in (table for section in sections for table in section.tables):
+    write_csv(os.path.join(output_dir, f'{_file_name(name)}.csv'), sheet)
   write_csv(os.path.join(output_dir, 'runs.csv'), run_rows(all_runs, root_dir, FLAGS.last))
   write_csv(os.path.join(output_dir, 'evaluations.csv'), evaluation_rows(all_runs))
+  figures = draw_curves(summary, output_dir)
   script = os.path.join(output_dir if FLAGS.output_dir else root_dir, 'commands.sh')
-  with open(script, 'w', encoding='utf-8') as f:
-    f.write(commands(runs))
-  if notes:
-    page += ['## Notes', '\n'.join(f'- {note}' for note in notes)]
-  page.append('## Learning curves')
+  files.write_text(script, commands(runs))
+  sections = [
+    section for section in sections if any(len(table) > 1 for _, table, _ in section.tables)
+  ]
+  files.write_text(os.path.join(output_dir, 'report.md'), page(sections, notes, figures))
+
+  for section in sections:
+    for _, table, _ in section.tables:
+      print(text(table), end='\n\n')
+    print(textwrap.fill(section.legend, 100), end='\n\n')
+  print(''.join(f'{note}\n' for note in notes))
+  print(f'as CSV and Markdown, with learning curves: {output_dir}')
+
+
+def sections_of(summary: Summary, references: scores.References) -> list[Section]:
+  """All parts of the report; those that have nothing to tell have tables without rows."""
+  returns = Section(
+    'Returns',
+    'mean ± standard deviation (divided by n) over (seeds) of the mean return of the last '
+    f"{summary.last} evaluations; main: the policy's mode; max_q: of 10 samples the one with the "
+    "largest Q (BEAR's test); behavior data: over whole episodes; by step: weighted by their steps",
+    summary.tables(),
+  )
+  means = Section(
+    'Interquartile means',
+    'interquartile mean over tasks (environments and data) and seeds of the return relative to the '
+    "data's by step: 1 is as good as the data; each task counts the same; the bootstrap draws "
+    'seeds within each, so that a task of one seed adds nothing to an interval, and rows over '
+    'other tasks are not to be compared',
+    [_means('iqm', [''], summary.aggregate(), '.2f')],
+  )
+  scored = Section(
+    'Normalized scores', scores.legend(references), scores.tables(summary, references)
+  )
+  score_means = Section(
+    'Interquartile means of scores',
+    'interquartile mean over tasks and seeds of the scores of each table of references',
+    [_means('iqm_scores', ['references', ''], scores.aggregate(summary, references), '.1f')],
+  )
+  return [returns, means, scored, score_means]
+
+
+def _means(name: str, labels: list[str], rows: list[list], form: str) -> Table:
+  """A table of interquartile means, of rows `(*labels, IQM, low, high, tasks, runs)`."""
+  table = [[*labels, 'IQM', '95 % bootstrap interval', 'tasks', 'runs']]
+  for *label, mean, low, high, tasks, n in rows:
+    interval = ABSENT if low == '' else f'[{low:{form}}, {high:{form}}]'
+    table.append([*label, f'{mean:{form}}', interval, tasks, str(n)])
+  return name, table, [[*labels, 'IQM', '2.5 %', '97.5 %', 'tasks', 'runs'], *rows]
+
+
+def draw_curves(summary: Summary, output_dir: str) -> dict[str, str]:
+  """Draws the learning curves of each environment and dataset; their files by what they show."""
+  figures = {}
   for task in summary.tasks:
-    if any(run.returns for run in runs if run.task == task):
-      name = _short(folder_name('_'.join(task))) + '.png'
+    if any(run.returns for run in summary.runs if run.task == task):
+      name = _file_name('_'.join(task)) + '.png'
       draw(summary, task, os.path.join(output_dir, name))
-      page.append(f'![Learning curves of {" ".join(task)}]({name})')
-  with open(os.path.join(output_dir, 'report.md'), 'w', encoding='utf-8') as f:
-    f.write('\n\n'.join(page) + '\n')
-
-  for _, table, _ in tables:
-    print(text(table), end='\n\n')
-  print(textwrap.fill(legend, 100))
-  if aggregate:
-    print(f'\n{textwrap.fill(aggregate_title, 100)}\n{text(aggregate_table)}')
-    print(textwrap.fill(aggregate_legend, 100))
-  for _, table, _ in score_tables:
-    print(f'\n{text(table)}')
-  if score_tables:
-    print(f'\n{textwrap.fill(scores.legend(references), 100)}')
-  if score_means:
-    print(f'\n{textwrap.fill(score_title, 100)}\n{text(score_table)}')
-  print(''.join(f'\n{note}' for note in notes))
-  print(f'\nas CSV and Markdown, with learning curves: {output_dir}')
+      figures[' '.join(task)] = name
+  return figures
 
 
-def _short(name: str) -> str:
+def page(sections: list[Section], notes: list[str], figures: dict[str, str]) -> str:
+  """The report in Markdown."""
+  parts = ['# Report']
+  for section in sections:
+    parts += [f'## {section.title}', section.legend]
+    parts += [markdown(table) for _, table, _ in section.tables]
+  if notes:
+    parts += ['## Notes', '\n'.join(f'- {note}' for note in notes)]
+  parts.append('## Learning curves')
+  parts += [f'![Learning curves of {what}]({name})' for what, name in figures.items()]
+  return '\n\n'.join(parts) + '\n'
+
+
+def _file_name(name: str) -> str:
   """The name of a file without its ending, also where names of environments and data are long."""
+  name = folder_name(name)
   encoded = os.fsencode(name)
   short = encoded[:180].decode(errors='ignore')
   return name if len(encoded) <= 200 else f'{short}_{zlib.crc32(encoded):08x}'

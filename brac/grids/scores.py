@@ -15,7 +15,7 @@ from brac.data.references import Reference, find
 from brac.data_config import folder_name
 from brac.errors import UserError
 from brac.grids.summary import Summary
-from brac.grids.tables import ABSENT, Rows, write_csv
+from brac.grids.tables import ABSENT, Table, write_csv
 from brac.results import Task
 
 References = Mapping[Task, Reference]
@@ -69,7 +69,7 @@ def write_references(path: str, references: References) -> None:
   write_csv(path, [_HEADER, *rows])
 
 
-def tables(summary: Summary, references: References) -> list[tuple[str, Rows, list[list]]]:
+def tables(summary: Summary, references: References) -> list[Table]:
   """For each environment and number of transitions its name, its scores, and these as a CSV.
 
   Those without a reference have no table, and tasks without one no number in it.

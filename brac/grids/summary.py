@@ -8,7 +8,7 @@ import numpy as np
 
 from brac.grids.behavior import Behavior
 from brac.grids.statistics import final, iqm_interval, score
-from brac.grids.tables import ABSENT, Rows, shown
+from brac.grids.tables import ABSENT, Table, shown
 from brac.results import Run, Task
 
 LEFT_OUT = ('unfinished', 'shorter', 'broken')
@@ -84,7 +84,7 @@ class Summary:
     """`(algorithm, policy)` of a table's rows."""
     return [(name, policy) for name in algorithms for policy in self.policies[name]]
 
-  def tables(self) -> list[tuple[str, Rows, list[list]]]:
+  def tables(self) -> list[Table]:
     """For each environment and number of transitions its name, its table, and that as a CSV."""
     found = []
     for env_name, n_train in dict.fromkeys((task[0], task[2]) for task in self.tasks):

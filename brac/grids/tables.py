@@ -4,6 +4,8 @@ import csv
 from typing import Iterable, Sequence
 
 Rows = list[list[str]]
+# What its CSV is called, its cells as people read them, and those of the CSV.
+Table = tuple[str, Rows, list[list]]
 ABSENT = '-'  # what stands in a cell without a number
 
 

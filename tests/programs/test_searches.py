@@ -92,7 +92,8 @@ def test_a_preset_and_a_grid_of_ones_own(start, tmp_path):
   place = tmp_path / 'learn/Pendulum-v1/randwalk/n1000/my/sweep'
   assert sorted(p.name for p in place.glob('LR*')) == ['LR_0.001', 'LR_0.1']
   steps = sorted(results.read_progress(str(p / '0'))[0] for p in place.glob('LR*'))
-  assert 200 <= steps[0] < 600 and steps[1] == 700
+  # Whether a program that is beaten at a rung has ended by itself before it is stopped, is chance.
+  assert 200 <= steps[0] <= 600 and steps[1] == 700
   assert {'trials_0.csv', 'trials_0.md', 'trials_0.png'} <= {p.name for p in place.iterdir()}
   tuned = configs / 'tuned' / 'Pendulum-v1' / 'my.gin'
   preset = gin_config.parse([str(tuned)], [])
