@@ -52,7 +52,7 @@ class Data(NamedTuple):
     return float(tf.reduce_mean(log_b))
 
 
-class Search(NamedTuple):
+class Lookup(NamedTuple):
   """Where a new run looks for a clone, the nearest first, and the command that makes one."""
 
   places: Sequence[str]
@@ -128,7 +128,7 @@ def bind(
   n_states: int,
   box: Box,
   own: Sequence[str],
-  search: Optional[Search] = None,
+  search: Optional[Lookup] = None,
   data: Optional[Data] = None,
 ) -> None:
   """Binds the parameter of an agent that takes a clone's path to the clone that its run is to have.
@@ -215,7 +215,7 @@ def _equal(a: Actor, b: Actor) -> bool:
 
 
 def _nearest(
-  parameter: str, search: Search, load: Callable[[str], Actor], data: Optional[Data]
+  parameter: str, search: Lookup, load: Callable[[str], Actor], data: Optional[Data]
 ) -> str:
   """The first clone that is there and, of those that are shipped, fits the data."""
   unfit = ''

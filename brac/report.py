@@ -26,8 +26,8 @@ from brac import files, programs, results
 from brac.data_config import folder_name
 from brac.errors import UserError
 from brac.grids import scores
-from brac.grids.behavior import load_behavior, write_behavior
 from brac.grids.curves import draw
+from brac.grids.data_returns import load_behavior, write_behavior
 from brac.grids.notes import notes_on_runs
 from brac.grids.records import commands, evaluation_rows, run_rows
 from brac.grids.summary import Summary

@@ -33,7 +33,7 @@ from brac.grids.jobs import Job, run_jobs
 from brac.grids.metrics import Returns, Values
 from brac.grids.plan import Plan
 from brac.grids.search import Search, run_searches
-from brac.grids.space import Point, Schedule, Space
+from brac.grids.space import Halving, Point, Space
 from brac.grids.tables import text
 
 FLAGS = flags.FLAGS
@@ -181,7 +181,7 @@ def trials_beside(env_name: str, preset: str, tried: Space) -> list[Point]:
 
 def open_search(env_name: str, preset: str, tried: Space) -> Search:
   """The search for a preset's values in an environment, with the trials that are there."""
-  schedule = Schedule(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, FLAGS.max_trials)
+  schedule = Halving(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, FLAGS.max_trials)
   metric = Returns(FLAGS.last)
   if FLAGS.metric == 'fqe':
     shared = fqe_bindings(preset, tried.policy)
@@ -226,7 +226,7 @@ def read_space(config_dir: str, preset: str) -> Space:
 def warn_of_rungs(preset: str) -> None:
   """Says which rungs are at no evaluation: what is worth what there depends on earlier stops."""
   freq = _preset(preset).settings.get('train_eval_offline.eval_freq')
-  schedule = Schedule(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, 1)
+  schedule = Halving(FLAGS.total_train_steps, FLAGS.first_rung, FLAGS.reduction, 1)
   between = [str(step) for step in schedule.rungs() if freq and step % freq]
   if between and FLAGS.metric == 'return':
     print(

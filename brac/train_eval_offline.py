@@ -36,7 +36,7 @@ def train_eval_offline(
   n_eval_episodes: int,
   seed: int,
   allow_changed_config: bool = False,
-  clone_search: Optional[clones.Search] = None,
+  clone_search: Optional[clones.Lookup] = None,
   about: Optional[results.About] = None,
   shuffle_steps: int = 0,
   use_seed_for_data: bool = False,

@@ -50,7 +50,7 @@ def main(preset: gin_config.Preset) -> None:
   clone, search = agents.load(agent_name).CLONE, None
   if clone:
     places = clones.places(clone.agent, root_dir, data, sub_dir, FLAGS.seed)
-    search = clones.Search(places, _clone_command(clone.agent, preset))
+    search = clones.Lookup(places, _clone_command(clone.agent, preset))
   train_eval_offline.train_eval_offline(
     log_dir=log_dir,
     data_file=data_file,

@@ -59,7 +59,7 @@ def make_agent(
   seed: int,
   total_train_steps: int,
   own: Sequence[str],
-  clone_search: Optional[clones.Search] = None,
+  clone_search: Optional[clones.Lookup] = None,
   content: Optional[clones.Data] = None,
   **parameters,
 ) -> Agent:

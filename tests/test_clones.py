@@ -51,7 +51,7 @@ def save_clone(folder, b=None, data=None):
 
 def bind(own=(), places=(), data=None, command=''):
   """Binds as a run does; returns what is bound then."""
-  clones.bind(PARAMETER, 3, BOX, [str(path) for path in own], clones.Search(places, command), data)
+  clones.bind(PARAMETER, 3, BOX, [str(path) for path in own], clones.Lookup(places, command), data)
   return gin.query_parameter(PARAMETER)
 
 
@@ -209,7 +209,7 @@ def test_how_far_a_likelihood_may_be_grows_with_the_actions(
   entry['mean_log_likelihood'] += sign * nats * n_actions
   listed = {f'{PLACE}/agent_behavior': {'command': 'python', 'origin': entry}}
   (shipped / 'MANIFEST.json').write_text(json.dumps({'policies': listed}))
-  parameters = (PARAMETER, 3, box, [], clones.Search([path], ''), data)
+  parameters = (PARAMETER, 3, box, [], clones.Lookup([path], ''), data)
   if taken:
     clones.bind(*parameters)
   else:

@@ -84,7 +84,7 @@ def test_a_preset_runs_and_has_every_parameter_that_its_run_uses(name, data_file
     total_train_steps=3,
     n_eval_episodes=1,
     seed=0,
-    clone_search=clones.Search([save_clone(tmp_path)], ''),
+    clone_search=clones.Lookup([save_clone(tmp_path)], ''),
   )
   used = {
     f'{gin.config._REGISTRY.minimal_selector(selector)}.{parameter}'

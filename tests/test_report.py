@@ -18,7 +18,7 @@ from brac.data.replay import Dataset
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, Transitions
 from brac.errors import UserError
 from brac.grids import curves, statistics
-from brac.grids.behavior import Behavior, load_behavior, write_behavior
+from brac.grids.data_returns import Behavior, load_behavior, write_behavior
 from brac.grids.notes import differing, notes_on_runs
 from brac.grids.summary import Summary
 

@@ -26,7 +26,7 @@ from brac.grids.metrics import Returns, Values
 
 optuna = pytest.importorskip('optuna', reason='a search needs optuna: pip install "brac[sweep]"')
 
-from brac.grids.search import JOURNAL, Schedule, Search, run_searches  # noqa: E402
+from brac.grids.search import JOURNAL, Halving, Search, run_searches  # noqa: E402
 
 # Like train_offline: locks its folder, goes on from where it is, writes an evaluation every 10
 # steps, stops at SIGTERM; after the rungs it waits for it. Best: ALPHA = 10, POLICY_LR = 1e-4.
@@ -70,7 +70,7 @@ if alpha == 666:
 sys.exit(143 if step < float(sys.argv[2]) else 0)
 """
 VALUES = {'ALPHA': [0.1, 0.3, 1.0, 3.0, 10.0], 'POLICY_LR': [3e-6, 1e-5, 3e-5, 1e-4, 3e-4]}
-SCHEDULE = Schedule(total_train_steps=270, first_rung=30, reduction=3, max_trials=10**6)
+SCHEDULE = Halving(total_train_steps=270, first_rung=30, reduction=3, max_trials=10**6)
 
 
 @pytest.fixture
@@ -775,7 +775,7 @@ def drawn_within(path):
 def test_the_figure_has_room_for_its_legend_and_its_axes(tmp_path, monkeypatch, longest):
   values = {'ALPHA': [1.0, 10.0], 'POLICY_LR': [3e-5, 1e-4, 3e-4, 1e-3, 3e-3]}
   values[longest] = [0.05, 0.15, 0.5, 1.5, 5.0]
-  search = make_search(tmp_path, None, values, Schedule(30, 30, 3, 100))
+  search = make_search(tmp_path, None, values, Halving(30, 30, 3, 100))
   for n, point in enumerate(search.space.points()):
     os.makedirs(search.run_folder(point))
     with open(os.path.join(search.run_folder(point), 'results.csv'), 'w', encoding='utf-8') as f:

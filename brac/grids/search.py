@@ -34,7 +34,7 @@ from brac.grids.jobs import (
   try_lock,
 )
 from brac.grids.metrics import Metric
-from brac.grids.space import Curve, Point, Schedule, Space, Standing
+from brac.grids.space import Curve, Halving, Point, Space, Standing
 from brac.grids.tables import shown
 
 JOURNAL = 'study.journal'
@@ -69,7 +69,7 @@ class Search:
     self,
     name: str,
     space: Space,
-    schedule: Schedule,
+    schedule: Halving,
     folder: str,
     seed: int,
     job_of: Callable[[Point, int], Job],

@@ -166,7 +166,7 @@ class Curve(NamedTuple):
     return float(np.mean(known)) if known else -math.inf if n else math.nan
 
 
-class Schedule(NamedTuple):
+class Halving(NamedTuple):
   """How trials are compared.
 
   Attributes:

@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
 
-from brac.grids.behavior import Behavior
+from brac.grids.data_returns import Behavior
 from brac.grids.statistics import final, iqm_interval, score
 from brac.grids.tables import ABSENT, Table, shown
 from brac.results import Run, Task
