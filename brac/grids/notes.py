@@ -47,75 +47,104 @@ def notes_on_runs(summary: Summary, root_dir: str) -> list[str]:
 
 def _notes_on_task(summary: Summary, task: Task, of_one_length: bool) -> list[str]:
   """What a reader has to know to compare the numbers of a task with one another."""
+  settings = {
+    name: [results.read_settings(run.folder) for run in summary.averaged(task, name)]
+    for name in summary.algorithms
+  }
+  notes = _compared(settings) + _on_evaluated_steps(summary, task, of_one_length)
+  tuned = [name for name in settings if any(map(_is_tuned, summary.averaged(task, name)))]
+  if tuned:
+    notes.append(f'with presets that are tuned for the environment: {", ".join(tuned)}')
+  notes += _on_steps(summary, task, of_one_length) + _on_data(summary, task)
+  of_cells = [x for name, known in settings.items() for x in _on_cell(summary, task, name, known)]
+  return [*_missing(summary, task), *of_cells, *(f'{" ".join(task)}: {note}' for note in notes)]
+
+
+def _missing(summary: Summary, task: Task) -> list[str]:
+  """The algorithms, and the seeds of some, that others of the tree or of the task have."""
   notes, where = [], ' '.join(task)
-  seeds = {run.seed for run in summary.runs if run.task == task and run.seed}
-  lengths: dict[int, list[str]] = {}
-  settings: dict[str, list[dict[str, str]]] = {}
   missing = [name for name in summary.algorithms if not summary.of(task, name)]
   if missing:
     notes.append(f'missing: {where}: {", ".join(missing)}')
-  for seed in sorted(seeds):
+  for seed in sorted({run.seed for run in summary.runs if run.task == task and run.seed}):
     having = {run.algorithm for run in summary.runs if (run.task, run.seed) == (task, seed)}
-    lacking = [name for name in summary.algorithms if name not in having and summary.of(task, name)]
+    lacking = [name for name in summary.algorithms if name not in having | set(missing)]
     if lacking:
       notes.append(f'missing: {where}: of seed {seed}: {", ".join(lacking)}')
-  for name in summary.algorithms:
-    runs, averaged = summary.of(task, name), summary.averaged(task, name)
-    for run in runs:
-      if run.status == 'finished' and run not in averaged:
-        notes.append(
-          f'shorter: {where}: {name} of seed {run.seed} ended at step {run.step}, others at '
-          f'{averaged[0].step}; it is left out'
-        )
-    if averaged:
-      lengths.setdefault(averaged[0].step, []).append(name)
-    for policy in summary.policies[name]:
-      without = [run.seed for run in averaged if policy not in run.returns]
-      if 0 < len(without) < len(averaged):
-        notes.append(f'{where}: {name} of seed {", ".join(without)} has no {policy}')
-      notes += [
-        f'{where}: {note}' for run in averaged for note in _failed(run, policy, summary.last)
-      ]
-    if len({run.steps[-summary.last :] for run in averaged}) > 1:
-      notes.append(f'{where}: {name}: the last {summary.last} evaluations are at different steps')
-    settings[name] = [results.read_settings(run.folder) for run in averaged]
-    differ = differing(settings[name])
-    if differ:
-      notes.append(f'{where}: {name}: runs of different settings: {", ".join(differ)}')
-    for run, known in zip(averaged, settings[name]):
-      changes = re.split(r'# (?:at step|since then)', known.get('changed', ''))[1:]
-      if not all(re.match(r'[ \d]*: version was ', change) for change in changes):
-        told = known['changed'].removeprefix('# ')
-        notes.append(f'{where}: {name} of seed {run.seed} was changed on its way: {told}')
-    untold = [run.seed for run, known in zip(averaged, settings[name]) if '--data' not in known]
-    if 0 < len(untold) < len(averaged):
-      notes.append(f'{where}: {name} of seed {", ".join(untold)} does not tell its data')
-  notes += [f'{where}: {note}' for note in _compared(settings)]
+  return notes
+
+
+def _on_cell(
+  summary: Summary, task: Task, name: str, settings: Sequence[dict[str, str]]
+) -> list[str]:
+  """In what the runs of an algorithm differ; `settings` are those of the averaged ones."""
+  notes, where, averaged = [], ' '.join(task), summary.averaged(task, name)
+  for run in summary.of(task, name):
+    if run.status == 'finished' and run not in averaged:
+      notes.append(
+        f'shorter: {where}: {name} of seed {run.seed} ended at step {run.step}, others at '
+        f'{averaged[0].step}; it is left out'
+      )
+  for policy in summary.policies[name]:
+    without = [run.seed for run in averaged if policy not in run.returns]
+    if 0 < len(without) < len(averaged):
+      notes.append(f'{where}: {name} of seed {", ".join(without)} has no {policy}')
+    notes += [f'{where}: {x}' for run in averaged for x in _failed(run, policy, summary.last)]
+  if len({run.steps[-summary.last :] for run in averaged}) > 1:
+    notes.append(f'{where}: {name}: the last {summary.last} evaluations are at different steps')
+  differ = differing(settings)
+  if differ:
+    notes.append(f'{where}: {name}: runs of different settings: {", ".join(differ)}')
+  for run, known in zip(averaged, settings):
+    changes = re.split(r'# (?:at step|since then)', known.get('changed', ''))[1:]
+    if not all(re.match(r'[ \d]*: version was ', change) for change in changes):
+      told = known['changed'].removeprefix('# ')
+      notes.append(f'{where}: {name} of seed {run.seed} was changed on its way: {told}')
+  untold = [run.seed for run, known in zip(averaged, settings) if '--data' not in known]
+  if 0 < len(untold) < len(averaged):
+    notes.append(f'{where}: {name} of seed {", ".join(untold)} does not tell its data')
+  return notes
+
+
+def _on_evaluated_steps(summary: Summary, task: Task, of_one_length: bool) -> list[str]:
+  """Whether the evaluations that are averaged are of other steps for some algorithms."""
   windows: dict[tuple[int, ...], list[str]] = {}
   for name in summary.algorithms:
     for run in summary.averaged(task, name)[:1]:
       windows.setdefault(run.steps[-summary.last :], []).append(name)
-  if len(windows) > 1 and of_one_length:
-    of = '; '.join(f'{s[0]} to {s[-1]} ({", ".join(x)})' for s, x in windows.items() if s)
-    notes.append(f'{where}: the evaluations that are averaged are of steps {of}')
-  tuned = [name for name in settings if any(map(_is_tuned, summary.averaged(task, name)))]
-  if tuned:
-    notes.append(f'{where}: with presets that are tuned for the environment: {", ".join(tuned)}')
-  if lengths and not of_one_length:
-    of = '; '.join(f'{n} ({", ".join(names)})' for n, names in sorted(lengths.items()))
-    notes.append(f'{where}: steps of the runs: {of}')
+  if len(windows) < 2 or not of_one_length:
+    return []
+  of = '; '.join(f'{s[0]} to {s[-1]} ({", ".join(x)})' for s, x in windows.items() if s)
+  return [f'the evaluations that are averaged are of steps {of}']
+
+
+def _on_steps(summary: Summary, task: Task, of_one_length: bool) -> list[str]:
+  """How long the runs are, where that is not the same in the whole tree."""
+  lengths: dict[int, list[str]] = {}
+  for name in summary.algorithms:
+    for run in summary.averaged(task, name)[:1]:
+      lengths.setdefault(run.step, []).append(name)
+  if not lengths or of_one_length:
+    return []
+  of = '; '.join(f'{n} ({", ".join(names)})' for n, names in sorted(lengths.items()))
+  return [f'steps of the runs: {of}']
+
+
+def _on_data(summary: Summary, task: Task) -> list[str]:
+  """What the return of the data is not."""
   if task not in summary.behavior:
-    notes.append(
-      f"{where}: the data's return is not known: below --data_root_dir is no dataset of "
+    return [
+      "the data's return is not known: below --data_root_dir is no dataset of "
       f'{task[2][1:]} transitions that tells its episodes'
-    )
-  elif (whole := summary.behavior[task].whole) is not None and whole < 0.95:
+    ]
+  notes, data = [], summary.behavior[task]
+  if data.whole is not None and data.whole < 0.95:
     notes.append(
-      f"{where}: the data's return is that of its whole episodes, {whole:.0%} of its rows; of the "
+      f"the data's return is that of its whole episodes, {data.whole:.0%} of its rows; of the "
       'others it is not known, and long ones are cut off more often'
     )
-  if task in summary.behavior and not summary.behavior[task].by_step:
-    notes.append(f"{where}: the data's return is 0, no unit for an interquartile mean: left out")
+  if not data.by_step:
+    notes.append("the data's return is 0, no unit for an interquartile mean: left out")
   return notes
 
 
