@@ -23,8 +23,8 @@ run() {
   if [ -t 2 ]; then
     python -m "$@"
   else
+    trap 'kill -TERM ${!-} 2>/dev/null || exit 143' TERM INT  # before it is there, nothing is to save
     python -m "$@" &
-    trap "kill -TERM $! 2>/dev/null || true" TERM INT
     wait $! || wait $!
   fi
 }

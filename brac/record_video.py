@@ -83,6 +83,8 @@ def main(_) -> None:
       if runs.stop_requested():
         runs.stop('there is no film')
       yield films.side_by_side(last.pictures)
+    if runs.stop_requested():
+      runs.stop('there is no film')
 
   films.write(output, frames(), rate)
   returns = (f'{name} {value:.1f}' for name, value in zip(labels, last.returns))

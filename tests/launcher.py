@@ -11,10 +11,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 _LAUNCHER = """
-import json, os, runpy, sys, traceback
+import json, logging, os, runpy, sys, traceback
+import absl.logging
 import brac
 brac.is_a_program = True
 from brac import collection, train_eval_offline, train_eval_online
@@ -22,7 +22,7 @@ from brac import collection, train_eval_offline, train_eval_online
 for line in sys.stdin:
   command, *rest = json.loads(line)
   if command == 'start':
-    program, args, out, err, folder = rest
+    program, args, out, err, folder, stop = rest
     pid = os.fork()
     if not pid:
       break
@@ -39,6 +39,13 @@ if disk:
   sys.path.append(sys.argv[1])
   import poor_disk
   poor_disk.mount()
+if stop:
+  number, text = stop
+  class Stops(logging.Handler):
+    def emit(self, record):
+      if text in record.getMessage():
+        os.kill(os.getpid(), number)
+  absl.logging.get_absl_logger().addHandler(Stops())
 os.chdir(folder)
 for fd, path in enumerate((os.devnull, out, err)):
   os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT if fd else os.O_RDONLY), fd)
@@ -74,15 +81,6 @@ class Run:
       self.status = self._ask('wait', self.pid)
     return self.status
 
-  def stop(self, signal_number, when):
-    """Sends a signal as soon as `when()`; returns the exit status."""
-    while self.poll() is None:
-      if when():
-        os.kill(self.pid, signal_number)
-        return self.wait()
-      time.sleep(0.01)
-    raise AssertionError(f'ended too early, with {self.status}: {self.stderr}')
-
   @property
   def stdout(self):
     with open(self._out, encoding='utf-8') as f:
@@ -104,7 +102,8 @@ def launched(folder, **environment):
   """`start(program, *args)`: starts a program in a process of its own and returns its `Run`.
 
   `program@poor` starts it on a file system that cannot link, lock and sync folders. Its home is the
-  folder, and that is also where it is started, where there is no other `cwd`.
+  folder, and that is also where it is started, where there is no other `cwd`. With
+  `stop=(number, text)` it sends itself that signal where it logs a line with that text.
   """
   home = {'HOME': str(folder), 'TF_CPP_MIN_LOG_LEVEL': '3', **environment}
   process = subprocess.Popen(
@@ -121,11 +120,11 @@ def launched(folder, **environment):
     process.stdin.flush()
     return json.loads(process.stdout.readline())
 
-  def start(program, *args, cwd=folder):
+  def start(program, *args, cwd=folder, stop=None):
     out, err = (os.path.join(folder, f'{len(started)}.{name}') for name in ('out', 'err'))
     for path in (out, err):
       open(path, 'w', encoding='utf-8').close()
-    pid = ask('start', program, [str(arg) for arg in args], out, err, str(cwd))
+    pid = ask('start', program, [str(arg) for arg in args], out, err, str(cwd), stop)
     started.append(Run(ask, pid, out, err))
     return started[-1]
 

@@ -112,7 +112,8 @@ def test_a_job_of_slurm_queues_its_own_task_again(script, ends, requeues, tmp_pa
     if ends == 'TERM':
       job.terminate()
     else:
-      (tmp_path / 'ends').write_text(ends)
+      (tmp_path / 'ends.new').write_text(ends)
+      (tmp_path / 'ends.new').rename(tmp_path / 'ends')
     assert job.wait() == (143 if ends == 'TERM' else int(ends))
   finally:
     (tmp_path / 'ends').write_text(ends.replace('TERM', '1'))  # nothing waits for ever

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import time
 
 import gin
 import numpy as np
@@ -136,6 +137,7 @@ def test_a_run_that_goes_on_has_one_session_which_began_when_it_did(tmp_path, ru
   files = glob.glob(os.path.join(path, 'events*'))
   run(3.0, 0, 10, last=10)
   assert glob.glob(os.path.join(path, 'events*')) == files
+  time.sleep(1.1)  # TensorBoard reads files in the order of their names, which have whole seconds
   run(3.0, 0, 10)
   (group,) = read(tmp_path)[1]
   (after,) = group.sessions

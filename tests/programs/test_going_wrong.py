@@ -98,7 +98,8 @@ def test_a_folder_that_another_process_uses_is_one_line(start, world, tmp_path):
   in_use = f'{folder} is in use by process {first.pid} '
   check_mistake(second, world, 'train_offline', [in_use], InUse.exit_status)
   assert first.poll() is None
-  assert first.stop(signal.SIGTERM, lambda: True) == 143
+  os.kill(first.pid, signal.SIGTERM)
+  assert first.wait() == 143
 
 
 def test_a_run_of_other_code_goes_on_and_is_told_as_such(start, world, finished, tmp_path):

@@ -357,7 +357,7 @@ def test_a_signal_stops_all_jobs_and_waits_for_their_saves(tmp_path, number):
   wait_for(lambda: (tmp_path / 'begun_1').exists(), process)
   wait_for(lambda: (tmp_path / 'begun_0').exists(), process)
   process.send_signal(number)
-  assert process.wait(30) == 0
+  assert process.wait(120) == 0
   process.stdout.close()
   assert sorted(p.name for p in tmp_path.glob('saved_*')) == ['saved_0', 'saved_1']
   assert not (tmp_path / 'begun_2').exists()

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from reading import (
@@ -50,22 +49,22 @@ def straight(finish, world, tmp_path_factory):
 
 def stop_and_go_on(start, command, folder, save):
   """Stops a run in each way, some rows of its results apart, and lets it end."""
-  run = start(*command)
-  assert run.stop(signal.SIGTERM, lambda: n_rows(folder) >= 1) == 143
+  run = start(*command, stop=(signal.SIGTERM, 'step 100: return '))
+  assert run.wait() == 143 and n_rows(folder) == 1
   (line,) = run.said
   step = re.fullmatch(
     r'stopped by SIGTERM; step (\d+) is saved: the same command goes on from there', line
   )
   assert values(folder / save)['global_step'] == int(step[1]) < 1600
 
-  run = start(*command)
-  assert run.stop(signal.SIGINT, lambda: n_rows(folder) >= 4) == 130
+  run = start(*command, stop=(signal.SIGINT, 'step 400: return '))
+  assert run.wait() == 130 and n_rows(folder) == 4
   assert run.said[-1].startswith('stopped by SIGINT; step ')
   assert f'going on from step {step[1]} of ' in run.stderr
 
   # As a crash: what was written after the last save is to go.
-  run = start(*command)
-  assert run.stop(signal.SIGKILL, lambda: n_rows(folder) >= 8) == -signal.SIGKILL
+  run = start(*command, stop=(signal.SIGKILL, 'step 800: return '))
+  assert run.wait() == -signal.SIGKILL and n_rows(folder) == 8
   assert start(*command).wait() == 0
 
 
@@ -121,22 +120,29 @@ def test_an_online_run_that_is_killed_before_it_saved_a_step_starts_afresh(start
   assert [step for _, step, _ in scalars(folder / 'eval' / 'main')] == [200, 400]
 
 
+STOPPED_WHILE_IT_EXPLORES = """
+import os, signal
+from brac.rollouts import OnlineRollout
+explore = OnlineRollout.explore
+def stopped(rollout, n):
+  explore(rollout, n)
+  if rollout.n_explored == 300:
+    os.kill(os.getpid(), signal.SIGTERM)
+OnlineRollout.explore = stopped
+from brac import programs, train_online
+programs.run(train_online.main, takes_preset=True, stops_itself=True)
+"""
+
+
 def test_an_online_run_that_was_stopped_while_it_explored_equals_one_that_was_not(start, tmp_path):
   roots = tmp_path / 'stopped', tmp_path / 'straight'
-  commands = [['train_online', *online_args(r, initial_explore_steps=20_000)] for r in roots]
-  n_explored, seconds = 0, 0.05
-  while not n_explored:  # as where the machine is busy and it has not begun when it is stopped
-    run = start(*commands[0])
-    while 'steps of uniform actions' not in run.stderr:
-      assert run.poll() is None, run.stderr
-      time.sleep(0.01)
-    time.sleep(seconds)
-    assert run.stop(signal.SIGTERM, lambda: True) == 143
-    if run.said == ['stopped by SIGTERM; nothing was done yet: the same command begins anew']:
-      continue
-    assert run.said == ['stopped by SIGTERM; step 0 is saved: the same command goes on from there']
-    n_explored, seconds = values(online_dir(roots[0]) / 'state')['rollout/n_explored'], 2 * seconds
-  assert n_explored < 20_000
+  commands = [['train_online', *online_args(r, initial_explore_steps=1000)] for r in roots]
+  script = [sys.executable, '-c', STOPPED_WHILE_IT_EXPLORES, *commands[0][1:]]
+  run = subprocess.run(script, capture_output=True, text=True)
+  assert run.returncode == 143
+  said = 'stopped by SIGTERM; step 0 is saved: the same command goes on from there'
+  assert run.stderr.splitlines()[-1] == said
+  assert values(online_dir(roots[0]) / 'state')['rollout/n_explored'] == 300
   for command in commands:
     assert start(*command).wait() == 0
   assert_same_run(*map(online_dir, roots))
@@ -204,9 +210,9 @@ def test_a_collection_that_was_stopped_equals_one_that_was_not(start, finish, wo
   place = 'Pendulum-v1/mixture/0'
   folder = tmp_path / 'stopped' / place
   command = ['collect_data', *collect_args(world, 'mixture', *given, root=tmp_path / 'stopped')]
-  run = start(*command)
   # The policy that it is at says so before it begins.
-  assert run.stop(signal.SIGTERM, lambda: 'untrained: ' in run.stderr) == 143
+  run = start(*command, stop=(signal.SIGTERM, 'untrained: '))
+  assert run.wait() == 143
   (line,) = run.said
   assert line.startswith('stopped by SIGTERM; ') and 'goes on from there' in line
   assert not checkpoints.exists(str(folder / 'data'))
@@ -218,15 +224,31 @@ def test_a_collection_that_was_stopped_equals_one_that_was_not(start, finish, wo
   assert_same_values(folder / 'data', tmp_path / 'straight' / place / 'data')
 
 
-def test_a_film_ends_at_the_first_signal_and_leaves_nothing(start, world, tmp_path):
-  film = tmp_path / 'film.gif'
-  command = ['record_video', '--env_name=Pendulum-v1', f'--output={film}', '--steps=100000']
+STOPPED_WHILE_IT_FILMS = """
+import os
+from brac import films, programs, record_video
+side_by_side, n = films.side_by_side, 0
+def stopped(pictures):
+  global n
+  n += 1
+  if n == FRAME:
+    os.kill(os.getpid(), NUMBER)
+  return side_by_side(pictures)
+films.side_by_side = stopped
+programs.run(record_video.main, takes_preset=True, stops_itself=True)
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('frame', [2, 9])  # the last
+def test_a_film_ends_at_the_first_signal_and_leaves_nothing(number, frame, world, tmp_path):
+  command = ['--env_name=Pendulum-v1', f'--output={tmp_path}/film.gif', '--steps=8', '--fps=50']
   command += [f'--checkpoint={world}/policies/pendulum']
-  for number in (signal.SIGTERM, signal.SIGINT):
-    run = start(*command)
-    assert run.stop(number, lambda: os.listdir(tmp_path)) == 128 + number, run.stderr
-    assert run.said == [f'stopped by {number.name}; there is no film']
-    assert not os.listdir(tmp_path)
+  script = STOPPED_WHILE_IT_FILMS.replace('NUMBER', f'{number:d}').replace('FRAME', f'{frame}')
+  run = subprocess.run([sys.executable, '-c', script, *command], capture_output=True, text=True)
+  assert run.returncode == 128 + number, run.stderr
+  assert run.stderr.splitlines()[-1] == f'stopped by {number.name}; there is no film'
+  assert not os.listdir(tmp_path)
 
 
 SWALLOWED = """
