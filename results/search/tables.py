@@ -19,7 +19,7 @@ from brac.data_config import project_folder
 from brac.grids import grid_flags, outcome, space
 from brac.grids.curves import BLUE, GREEN, PURPLE, VERMILION
 from brac.grids.metrics import Returns
-from brac.grids.search import Schedule, Search
+from brac.grids.search import Halving, Search
 from brac.grids.space import Standing
 from brac.grids.tables import markdown
 
@@ -116,7 +116,7 @@ def _search(name: str, preset: str, rows: list[dict[str, str]], folder: str) -> 
   policy = space.read(os.path.join(project_folder('configs'), 'grids', preset + '.json')).policy
   first = {macro: [value] for macro, value in points[0].values.items()}
   tried = space.Space('evaluations.csv', policy, first, tuple(points[1:]))
-  schedule = Schedule(_STEPS, _STEPS, 3, len(points))
+  schedule = Halving(_STEPS, _STEPS, 3, len(points))
   return Search(name, tried, schedule, folder, 0, _no_job, Returns(2))
 
 
