@@ -80,11 +80,9 @@ def main(_) -> None:
   def frames():
     nonlocal last
     for last in shots:
-      if runs.stop_requested():
-        runs.stop('there is no film')
       yield films.side_by_side(last.pictures)
-    if runs.stop_requested():
-      runs.stop('there is no film')
+      if runs.stop_requested():  # after each, as one may come at the last
+        runs.stop('there is no film')
 
   films.write(output, frames(), rate)
   returns = (f'{name} {value:.1f}' for name, value in zip(labels, last.returns))
