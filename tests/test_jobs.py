@@ -2,8 +2,11 @@
 
 import fcntl
 import os
+import shlex
 import signal
+import sys
 import tempfile
+import threading
 import time
 
 import pytest
@@ -101,13 +104,33 @@ def test_a_log_is_of_one_program_at_a_time_and_a_reason_its_own(tmp_path):
   assert run_jobs([job(tmp_path, 'exit 3')], Local(1)) == {'job': f'exit status 3: {log}'}
 
 
-def test_a_program_ends_when_who_started_it_is_killed(tmp_path):
-  script = 'trap "sleep 0.5; echo saved > saved; exit 143" TERM; echo > begun; sleep 60 & wait'
-  child = forked(lambda: run_jobs([job(tmp_path, script)], Local(1)))
+SAVES_WHEN_STOPPED = """
+import pathlib, time
+from brac import runs
+runs.catch_stops()
+pathlib.Path('begun').touch()
+while not runs.stop_requested():
+  time.sleep(0.05)
+time.sleep(1)
+runs.stop('it is saved')
+"""
+
+
+@pytest.mark.parametrize('n_threads', [0, 30])
+def test_a_program_saves_when_who_started_it_is_killed(tmp_path, n_threads):
+  def start():
+    for _ in range(n_threads):  # as a worker of a cluster has, whose deaths are told one by one
+      threading.Thread(target=time.sleep, args=[600], daemon=True).start()
+    script = f'exec {shlex.join([sys.executable, "-c", SAVES_WHEN_STOPPED])}'
+    run_jobs([job(tmp_path, script)], Local(1))
+
+  child = forked(start)
   wait_for((tmp_path / 'begun').exists)
   os.kill(child, signal.SIGKILL)
   os.waitpid(child, 0)
-  wait_for((tmp_path / 'saved').exists)
+  # Not by SIGTERM: it may come twice, and the second does not wait for a save.
+  log = tmp_path / 'logs' / 'job.log'
+  wait_for(lambda: 'stopped by SIGUSR1; it is saved' in log.read_text())
 
 
 def test_cores_are_shared_out_or_given_in_numbers(tmp_path):

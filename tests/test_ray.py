@@ -157,7 +157,7 @@ def test_where_the_driver_is_killed_the_runs_of_a_cluster_save(tmp_path, cluster
   logs, end = glob.glob(str(tmp_path / 'killed/logs/*sac*.log')), time.monotonic() + 60
   assert len(logs) == 2
   for path in logs:  # it gives up the lock before it says so
-    while 'stopped by SIGTERM' not in open(path, encoding='utf-8').read():
+    while 'stopped by SIGUSR1' not in open(path, encoding='utf-8').read():
       assert time.monotonic() < end
       time.sleep(0.1)
 
