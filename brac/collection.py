@@ -61,14 +61,7 @@ def collect(
   specs = env.observation_spec, env.action_spec
   # What goes wrong at once in a third-party environment does so before a folder is made.
   saves = environments.try_out(env_name, seed)
-  policies = []
-  for part in parts:
-    try:
-      policies.append(
-        policy_loader.load_policy(part.policy_cfg, *specs, seed, os.path.dirname(config_path))
-      )
-    except UserError as error:
-      raise UserError(f'{config_path}: part {part.name!r}: {error}') from error
+  policies = [_load(part, specs, seed, config_path) for part in parts]
   edges = edges_of([part.proportion for part in parts], n_samples)
   if (np.diff(edges) == 0).any():
     raise UserError(
@@ -116,19 +109,13 @@ def collect(
       stretch = Transitions(*(values[edges[k] : edges[k + 1]] for values in rows))
       episode_steps = None
       if not saved:
-        policy = {'main': policies[k]}
-        evaluator = rollouts.Evaluator(
-          env_name, policy, n_eval_episodes, part_seed, runs.stop_requested
-        )
         try:
           with clock('evaluation'):
-            returns = evaluate(evaluator, 0).get('main')
+            known, episode_steps = _evaluate(env_name, policies[k], n_eval_episodes, part_seed)
         except rollouts.Interrupted:
           save(k, None)
           stop()
-        known = 'unknown' if returns is None else f'{returns.mean():.1f} ± {returns.std():.1f}'
         progress.say(f'{parts[k].name}: {len(stretch.reward)} transitions; return {known}')
-        episode_steps = evaluator.longest if returns is not None else None
       collection = rollouts.Collection(
         env_name, policies[k], stretch, part_seed, n_envs, episode_steps, saves, runs.stop_requested
       )
@@ -160,6 +147,24 @@ def collect(
       run.save('data', data=Dataset(rows))
       checkpoints.remove(unfinished)
     logging.info('%d transitions are at %s; %s', n_samples, path, clock)
+
+
+def _load(part: data_config.Part, specs: Sequence, seed: int, config_path: str) -> Policy:
+  try:
+    return policy_loader.load_policy(part.policy_cfg, *specs, seed, os.path.dirname(config_path))
+  except UserError as error:
+    raise UserError(f'{config_path}: part {part.name!r}: {error}') from error
+
+
+def _evaluate(
+  env_name: str, policy: Policy, n_episodes: int, seed: int
+) -> tuple[str, Optional[int]]:
+  """What a policy returns, as a text, and the steps of its longest episode where that is known."""
+  evaluator = rollouts.Evaluator(env_name, {'main': policy}, n_episodes, seed, runs.stop_requested)
+  returns = evaluate(evaluator, 0).get('main')
+  if returns is None:
+    return 'unknown', None
+  return f'{returns.mean():.1f} ± {returns.std():.1f}', evaluator.longest
 
 
 def edges_of(proportions: Sequence[float], n: int) -> np.ndarray:
