@@ -1,6 +1,15 @@
-"""The grid on a cluster of two nodes, of which one is lost in the middle of a run."""
+"""Grids and searches on a cluster of two nodes, which lose nodes, programs and drivers.
 
+    BRAC_KILLS=20 python -m pytest tests/test_ray.py -k random
+
+disturbs so many grids at random moments; the number of a test is their seed.
+"""
+
+import contextlib
+import functools
 import glob
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -27,7 +36,7 @@ def get_data_config(env_name, policy_root_dir=None):
   return [['randwalk', ['randwalk', '', ['none'], ()], 1.0]]
 """
 # Two nodes with a core each, which ignore SIGINT as what a script starts in its background does. A
-# line on stdin takes one of them away, as a node dies.
+# line on stdin takes one of them away, as a node dies, or adds one.
 CLUSTER = """
 import json, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -36,11 +45,14 @@ cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, include_
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 print('ADDRESS', cluster.address, flush=True)
 for line in sys.stdin:
-  cluster.remove_node(nodes[int(line)], allow_graceful=False)
-  print('REMOVED', flush=True)
+  if line == 'add\\n':
+    nodes.append(cluster.add_node(num_cpus=1))
+  else:
+    cluster.remove_node(nodes.pop(int(line)), allow_graceful=False)
 cluster.shutdown()
 """
 STEPS = 12000  # so many that neither is over before both have begun
+STOPS = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 PLACE = 'Pendulum-v1/randwalk/n1000/sac/0'
 
 
@@ -68,7 +80,7 @@ def started(root, program, name, *flags):
     *(f'--data_root_dir={root}/data', f'--config_dir={root}/configs', '--env_names=Pendulum-v1'),
     *('--presets=sac', '--n_train=1000', '--n_eval_episodes=1', *flags),
   ]
-  out = open(root / f'{name}.out', 'w', encoding='utf-8')
+  out = open(root / f'{name}.out', 'a', encoding='utf-8')
   return subprocess.Popen(command, stdout=out, stderr=out)
 
 
@@ -103,6 +115,11 @@ def wait_for(what, process, seconds=900):
     time.sleep(0.1)
 
 
+def pids(pattern):
+  found = subprocess.run(['pgrep', '-f', pattern], stdout=subprocess.PIPE, text=True)
+  return [int(line) for line in found.stdout.split()]
+
+
 def same(one, other):
   """Whether two saves have the same numbers, bit for bit, but for what names the version."""
   readers = [checkpoints.Reader(str(path)) for path in (one, other)]
@@ -112,11 +129,24 @@ def same(one, other):
   )
 
 
-def test_a_grid_whose_node_dies_is_the_one_that_nobody_disturbed(tmp_path, cluster):
-  write_configs(tmp_path)
-  undisturbed = grid(tmp_path, 'quiet')
-  assert undisturbed.wait() == 0, (tmp_path / 'quiet.out').read_text()
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  """The folders of the two runs of a grid that nobody disturbs."""
+  root = tmp_path_factory.mktemp('undisturbed')
+  write_configs(root)
+  assert grid(root, 'quiet').wait() == 0, (root / 'quiet.out').read_text()
+  return [root / 'quiet' / PLACE / seed for seed in '01']
 
+
+def assert_same_runs(folders, undisturbed):
+  for folder, quiet in zip(folders, undisturbed):
+    assert step_of(folder) == STEPS
+    assert (folder / 'results.csv').read_bytes() == (quiet / 'results.csv').read_bytes()
+    assert same(folder / 'agent', quiet / 'agent')
+
+
+def test_a_grid_whose_node_dies_is_the_one_that_nobody_disturbed(tmp_path, cluster, undisturbed):
+  write_configs(tmp_path)
   folders = [tmp_path / 'lost' / PLACE / seed for seed in '01']
   process = grid(tmp_path, 'lost', f'--ray_address={cluster.address}')
   wait_for(lambda: all(step_of(folder) for folder in folders), process)
@@ -127,12 +157,38 @@ def test_a_grid_whose_node_dies_is_the_one_that_nobody_disturbed(tmp_path, clust
     open(path, encoding='utf-8').read() for path in glob.glob(str(tmp_path / 'lost/logs/*.log'))
   ]
   assert sum('going on from step' in log for log in logs) == 1
-  for seed, folder in zip('01', folders):
-    quiet = tmp_path / 'quiet' / PLACE / seed
-    assert step_of(folder) == STEPS
-    assert (folder / 'results.csv').read_bytes() == (quiet / 'results.csv').read_bytes()
-    assert same(folder / 'agent', quiet / 'agent')
-  assert 'sac main' in (tmp_path / 'lost.out').read_text()  # the report
+  assert_same_runs(folders, undisturbed)
+  out = (tmp_path / 'lost.out').read_text()
+  assert 'sac main' in out  # the report
+  assert 'will be retried' in out and 'state-dump' not in out  # what Ray says of it
+
+
+@pytest.mark.parametrize('number', range(int(os.environ.get('BRAC_KILLS', 1))))
+def test_a_grid_disturbed_at_random_is_the_one_that_nobody_disturbed(
+  tmp_path, cluster, undisturbed, number
+):
+  write_configs(tmp_path)
+  draws, folders = random.Random(number), [tmp_path / 'random' / PLACE / seed for seed in '01']
+  begin = functools.partial(grid, tmp_path, 'random', f'--ray_address={cluster.address}')
+  process = begin()
+  wait_for(lambda: all(step_of(folder) for folder in folders), process)
+  whats = ['node', 'node', 'program', 'program', *draws.sample(STOPS, 2)]
+  for what in draws.sample(whats, len(whats)):  # where it is over before the last, so much the less
+    print(what)
+    if what == 'node':
+      cluster.stdin.write(f'{draws.choice([0, 1])}\nadd\n')
+    elif what == 'program':
+      for pid in pids(f'train_offline.*--root_dir={tmp_path}/random ')[:1]:
+        with contextlib.suppress(ProcessLookupError):  # it is done
+          os.kill(pid, signal.SIGKILL)
+    else:
+      process.send_signal(what)
+      assert process.wait() in (0, 128 + what, -what), (tmp_path / 'random.out').read_text()
+      process = begin()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      process.wait(draws.uniform(2, 20))
+  assert process.wait() == 0, (tmp_path / 'random.out').read_text()
+  assert_same_runs(folders, undisturbed)
 
 
 def test_a_signal_lets_the_runs_of_a_cluster_save(tmp_path, cluster):

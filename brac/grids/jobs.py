@@ -82,8 +82,10 @@ class Started(abc.ABC):
   def fault(self) -> str:
     """Why it failed; '' where it did not."""
     status = self.poll()
-    reason = [f'exit status {status}', self.last_line(), self.log]
-    return ': '.join(filter(None, reason)) if status else ''
+    if not status:
+      return ''
+    how = f'killed by signal {-status}' if status < 0 else f'exit status {status}'
+    return ': '.join(filter(None, [how, self.last_line(), self.log]))
 
 
 class Kills:

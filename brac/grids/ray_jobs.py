@@ -24,6 +24,9 @@ from brac.grids.jobs import (
 )
 
 _POLL_SECONDS = 0.2
+# Of a node that is lost Ray prints what its raylet logged, too: twenty lines beside the one that
+# says which task is tried again.
+_DO_NOT_PRINT = 'Raylet is terminated|marked dead because'
 
 
 class Ray(Backend):
@@ -41,6 +44,7 @@ class Ray(Backend):
       UserError: Ray is not installed, or there is no such cluster.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    os.environ.setdefault('RAY_DEDUP_LOGS_SKIP_REGEX', _DO_NOT_PRINT)  # which the import reads
     try:
       import ray
     except ImportError:
