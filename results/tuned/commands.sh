@@ -22,6 +22,7 @@ python -m brac.train_offline --gin_file=configs/kl_pr.gin --root_dir=/work/long/
 python -m brac.train_offline --gin_file=configs/kl_vp.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=1 --total_train_steps=200000 --n_eval_episodes=20 --env_name=HalfCheetah-v2 --data_name=eps1
 python -m brac.train_offline --gin_file=configs/kl_vp.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=2 --total_train_steps=200000 --n_eval_episodes=20 --env_name=HalfCheetah-v2 --data_name=eps1
 python -m brac.train_offline --gin_file=configs/tuned/HalfCheetah-v2/mmd_pr.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=2 --total_train_steps=200000 --n_eval_episodes=20 --env_name=HalfCheetah-v2 --data_name=eps1
+python -m brac.train_offline --gin_file=configs/tuned/HalfCheetah-v2/mmd_vp.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=2 --total_train_steps=200000 --n_eval_episodes=20 --env_name=HalfCheetah-v2 --data_name=eps1
 python -m brac.train_offline --gin_file=configs/sac.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=2 --total_train_steps=200000 --n_eval_episodes=20 --env_name=HalfCheetah-v2 --data_name=eps1
 
 # Hopper-v2, data eps1, 1000000 transitions
