@@ -141,8 +141,9 @@ def train(
       check_finite(step, info, before, agent.not_finite())
       record.flush()
       save(step)
-      if step < total:  # a run that tells that it is finished is evaluated as well
-        run.write_progress(step)
+      # A run that tells that it is finished is evaluated as well: until then it tells of what is.
+      evaluated_at = max((int(row[0]) for row in record.results), default=0)
+      run.write_progress(step if step < total else max(saved or 0, evaluated_at))
     saved, saved_at = step, time.monotonic()
 
   while step < total or owes_evaluation:

@@ -30,6 +30,7 @@ from small_world import (
 )
 
 from brac import checkpoints
+from brac.results import read_progress
 
 LONG = '--total_train_steps=1600'
 
@@ -65,7 +66,14 @@ def stop_and_go_on(start, command, folder, save):
   # As a crash: what was written after the last save is to go.
   run = start(*command, stop=(signal.SIGKILL, 'step 800: return '))
   assert run.wait() == -signal.SIGKILL and n_rows(folder) == 8
+
+  # Before its last evaluation, without which it is not finished.
+  run = start(*command, stop=(signal.SIGTERM, '1600 of 1600'))
+  assert run.wait() == 143 and n_rows(folder) == 15
+  is_online = save == 'state'  # whose folder tells no progress
+  assert read_progress(folder) == (None if is_online else (1500, 1600))
   assert start(*command).wait() == 0
+  assert read_progress(folder) == (None if is_online else (1600, 1600))
 
 
 def test_an_offline_run_that_was_stopped_equals_one_that_was_not(start, world, straight, tmp_path):
