@@ -37,23 +37,40 @@ def laplacian_kernel(x: tf.Tensor, y: tf.Tensor, sigma: float = 20.0) -> tf.Tens
 
 
 @gin.configurable(denylist=['pi', 'b', 'n', 'draws'])
-def mmd(pi: TanhNormal, b: TanhNormal, n: int, draws: Rng, use_sqrt: bool = False) -> tf.Tensor:
+def mmd(
+  pi: TanhNormal,
+  b: TanhNormal,
+  n: int,
+  draws: Rng,
+  use_sqrt: bool = False,
+  unbiased: bool = False,
+) -> tf.Tensor:
   """`k(π, π) + k(b, b) - 2 k(π, b)`, each the mean over n × n pairs; with `use_sqrt` its root.
+
+  Of two equal policies that is not 0: `k(π, π)` has each action with itself, where k is 1.
+  `unbiased` leaves these pairs out (Gretton et al., A Kernel Two-Sample Test, JMLR 13, 2012,
+  equation 3), so that the mean over many draws is 0, and single values may be negative.
 
   Args:
     pi, b: the policy and the behavior policy, at states `[B, S]`.
     n: how many actions of each are drawn.
     draws: draws them.
     use_sqrt: whether D is the root, as in BEAR, and not the square.
+    unbiased: whether the pairs of an action with itself are left out; it takes n of at least 2.
   """
-  check_bool('mmd', use_sqrt=use_sqrt)
+  check_bool('mmd', use_sqrt=use_sqrt, unbiased=unbiased)
+  if unbiased and n < 2:
+    raise UserError('mmd.unbiased takes pairs of two actions: n_div_samples is at least 2, not 1')
   x, _ = pi.sample(draws, n)
   y, _ = b.sample(draws, n)
 
   def k(x, y):
     return tf.reduce_mean(laplacian_kernel(x[:, None], y[None]), [0, 1])
 
-  square = k(x, x) + k(y, y) - 2 * k(x, y)
+  def k_own(x):
+    return (n * k(x, x) - 1) / (n - 1) if unbiased else k(x, x)
+
+  square = k_own(x) + k_own(y) - 2 * k(x, y)
   return tf.sqrt(tf.maximum(square, _MIN_SQUARE)) if use_sqrt else square
 
 

@@ -1,5 +1,6 @@
 """Each divergence against its formula in float64 numpy, on the same samples drawn again."""
 
+import itertools
 import pathlib
 import re
 
@@ -72,13 +73,13 @@ def test_kl_is_zero_between_a_distribution_and_itself(box):
   np.testing.assert_allclose(divergences.kl(pi, pi, _N, draws()), 0, atol=2e-3)
 
 
-def mmd_by_hand(pi, b, sigma=20.0):
+def mmd_by_hand(pi, b, sigma=20.0, unbiased=False):
   shared = draws()
   x, y = samples(pi, shared)[0], samples(b, shared)[0]
 
   def k(x, y):
-    pairs = [np.exp(-np.abs(p - q).sum(-1) / sigma) for p in x for q in y]
-    return np.mean(pairs, 0)
+    pairs = itertools.permutations(x, 2) if unbiased and x is y else itertools.product(x, y)
+    return np.mean([np.exp(-np.abs(p - q).sum(-1) / sigma) for p, q in pairs], 0)
 
   return k(x, x) + k(y, y) - 2 * k(x, y)
 
@@ -99,6 +100,37 @@ def test_mmd_takes_the_root_with_use_sqrt(box):
   want = mmd_by_hand(pi, b)
   assert np.all(want > 1e-3)
   np.testing.assert_allclose(divergences.mmd(pi, b, _N, draws()), np.sqrt(want), rtol=1e-3)
+
+
+@pytest.mark.parametrize('use_sqrt', [False, True])
+def test_mmd_leaves_out_the_pairs_of_an_action_with_itself_where_it_is_unbiased(box, use_sqrt):
+  gin.parse_config(['mmd.unbiased = True', f'mmd.use_sqrt = {use_sqrt}'])
+  pi, b = make_distribution(box, 0), make_distribution(box, 1)
+  want = mmd_by_hand(pi, b, unbiased=True)
+  assert np.any(want > 0) and np.all(want < mmd_by_hand(pi, b))
+  want = np.sqrt(np.maximum(want, 1e-6)) if use_sqrt else want
+  np.testing.assert_allclose(divergences.mmd(pi, b, _N, draws()), want, atol=2e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize('unbiased', [False, True])
+def test_the_mmd_of_equal_policies_is_zero_where_it_is_unbiased(box, unbiased):
+  """Else each action with itself counts, of 1 / n of the pairs: 2 (1 - k) / n, k that of others."""
+  gin.parse_config(f'mmd.unbiased = {unbiased}')
+  # One state, many times.
+  pi = TanhNormal(tf.zeros([4000, 3]), tf.zeros([4000, 3]), box)
+  x, y = (pi.sample(Rng(seed, rng.TRAIN, 0), 1)[0][0] for seed in (1, 2))
+  k = np.mean(divergences.laplacian_kernel(x, y))
+  values = divergences.mmd(pi, pi, _N, draws()).numpy()
+  want, error = 0 if unbiased else 2 * (1 - k) / _N, values.std() / np.sqrt(values.size)
+  assert 4 * error < (1 - k) / _N
+  np.testing.assert_allclose(values.mean(), want, atol=4 * error)
+
+
+def test_an_unbiased_mmd_takes_pairs(box):
+  gin.parse_config('mmd.unbiased = True')
+  pi = make_distribution(box, 0)
+  with pytest.raises(UserError, match='n_div_samples is at least 2, not 1'):
+    divergences.mmd(pi, pi, 1, draws())
 
 
 def test_root_of_a_vanishing_mmd_has_a_finite_slope(box):

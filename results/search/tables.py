@@ -27,6 +27,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _ENVS = ('HalfCheetah-v2', 'Walker2d-v2', 'Hopper-v2', 'Ant-v2')
 _TUNED = os.path.join(os.path.dirname(_HERE), 'tuned', 'report')
 _MACROS = ('ALPHA', 'TARGET_DIVERGENCE', 'PHI', 'POLICY_LR')
+_PRESETS = grid_flags.PRESETS
 _STEPS = 30_000  # of a whole trial; what some have beyond is in evaluations.csv alone
 
 
@@ -35,24 +36,31 @@ def main(made: str = _HERE) -> None:
   with open(os.path.join(_HERE, 'evaluations.csv'), encoding='utf-8', newline='') as f:
     for row in csv.DictReader(f):
       if int(row['step']) <= _STEPS:
-        searches[row['env'], row['data'], row['preset'], row['seed']].append(row)
-  for (*names, preset, seed), rows in searches.items():
+        row_name = ', '.join(filter(None, [row['preset'], row['variant']]))
+        searches[row['env'], row['data'], row_name, row['seed']].append(row)
+  for (env, data, row_name, seed), rows in searches.items():
     with tempfile.TemporaryDirectory() as folder:
-      search = _search(' '.join([*names, preset]), preset, rows, folder)
+      search = _search(f'{env} {data} {row_name}', rows, folder)
       path = outcome.write_tables(search)
-      place = os.path.join(made, '_'.join([*names, preset, f'seed{seed}']))
+      place = os.path.join(made, f'{env}_{data}_{row_name.replace(", ", "_")}_seed{seed}')
       shutil.copy(path + '.csv', place + '.csv')
       if search.best():
         outcome.draw(search, place + '.png')
-        whole = standings[names[0], preset] = [s for s in search.standings() if s.level]
-        best[preset, names[0]] = f'{_in_words(search.best())} ({len(whole)})'
+        whole = standings[env, row_name] = [s for s in search.standings() if s.level]
+        best[row_name, env] = f'{_in_words(search.best())} ({len(whole)})'
   draw_overview(standings, os.path.join(made, 'overview.png'))
-  cells = [[f'`{p}`', *(best.get((p, env), '') for env in _ENVS)] for p in _presets(best)]
+  cells = [[_in_code(row), *(best.get((row, env), '') for env in _ENVS)] for row in _rows(best)]
   files.write_text(os.path.join(made, 'best.md'), markdown([['preset', *_ENVS], *cells]) + '\n')
 
 
-def _presets(best: dict[tuple[str, str], str]) -> list[str]:
-  return sorted({preset for preset, _ in best}, key=grid_flags.PRESETS.index)
+def _rows(best: dict[tuple[str, str], str]) -> list[str]:
+  """Presets as the paper has them, each before its variants."""
+  return sorted({row for row, _ in best}, key=lambda x: (_PRESETS.index(x.split(', ')[0]), x))
+
+
+def _in_code(row_name: str) -> str:
+  preset, *variant = row_name.split(', ')
+  return ', '.join([f'`{preset}`', *variant])
 
 
 def _in_words(best: Standing) -> str:
@@ -68,10 +76,11 @@ def draw_overview(standings: dict[tuple[str, str], list[Standing]], path: str) -
   colors = {'kl': BLUE, 'mmd': VERMILION, 'kl_dual': GREEN, 'w': PURPLE}
   with open(os.path.join(_TUNED, 'behavior.csv'), encoding='utf-8') as f:
     by_step = {row['env']: float(row['mean by step']) for row in csv.DictReader(f)}
-  figure = Figure(figsize=(11, 3.6), dpi=120, layout='constrained')
+  figure = Figure(figsize=(11, 3.7), dpi=120, layout='constrained')
   axes = dict(zip(sorted(by_step), figure.subplots(1, len(by_step), sharex=True)))
   handles = {}
-  for (env, preset), whole in sorted(standings.items()):
+  for (env, row_name), whole in sorted(standings.items()):
+    preset, *variant = row_name.split(', ')
     divergence, _, penalty = preset.rpartition('_')
     if divergence not in colors:
       continue
@@ -80,11 +89,12 @@ def draw_overview(standings: dict[tuple[str, str], list[Standing]], path: str) -
       alpha, value = s.point.values['ALPHA'], s.worth(0)
       best[alpha] = max(value, best.get(alpha, value))
     style = '-o' if penalty == 'vp' else '--o'
+    style = {'n16': ':^', 'unbiased': ':s'}[variant[0]] if variant else style
     mark = colors[divergence] if penalty == 'vp' else 'white'
     line, *_ = axes[env].plot(
       *zip(*sorted(best.items())), style, color=colors[divergence], mfc=mark, lw=1.2, ms=5
     )
-    handles.setdefault(preset, line)
+    handles.setdefault(row_name, line)
   for env, ax in axes.items():
     line = ax.axhline(by_step[env], color='black', ls=':', lw=1)
     handles['behavior data, by step'] = line
@@ -95,13 +105,14 @@ def draw_overview(standings: dict[tuple[str, str], list[Standing]], path: str) -
     ax.tick_params(labelsize=8)
   next(iter(axes.values())).set_ylabel(f'return, steps 25k and {_STEPS // 1000}k', fontsize=9)
   figure.legend(
-    handles.values(), handles, loc='outside lower center', ncols=9, fontsize=8, frameon=False
+    handles.values(), handles, loc='outside lower center', ncols=6, fontsize=8, frameon=False
   )
   figure.savefig(path)
 
 
-def _search(name: str, preset: str, rows: list[dict[str, str]], folder: str) -> Search:
+def _search(name: str, rows: list[dict[str, str]], folder: str) -> Search:
   """The search as it would be found in a folder, which gets the evaluations of its trials."""
+  preset = rows[0]['preset']
   macros = [macro for macro in _MACROS if any(row[macro] for row in rows)]
   trials = defaultdict(list)
   for row in rows:
