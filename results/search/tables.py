@@ -27,7 +27,6 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _ENVS = ('HalfCheetah-v2', 'Walker2d-v2', 'Hopper-v2', 'Ant-v2')
 _TUNED = os.path.join(os.path.dirname(_HERE), 'tuned', 'report')
 _MACROS = ('ALPHA', 'TARGET_DIVERGENCE', 'PHI', 'POLICY_LR')
-_PRESETS = grid_flags.PRESETS
 _STEPS = 30_000  # of a whole trial; what some have beyond is in evaluations.csv alone
 
 
@@ -36,31 +35,34 @@ def main(made: str = _HERE) -> None:
   with open(os.path.join(_HERE, 'evaluations.csv'), encoding='utf-8', newline='') as f:
     for row in csv.DictReader(f):
       if int(row['step']) <= _STEPS:
-        row_name = ', '.join(filter(None, [row['preset'], row['variant']]))
-        searches[row['env'], row['data'], row_name, row['seed']].append(row)
-  for (env, data, row_name, seed), rows in searches.items():
+        tried = row['preset'], row['variant']
+        searches[row['env'], row['data'], tried, row['seed']].append(row)
+  for (env, data, tried, seed), rows in searches.items():
     with tempfile.TemporaryDirectory() as folder:
-      search = _search(f'{env} {data} {row_name}', rows, folder)
+      search = _search(f'{env} {data} {_named(*tried)}', rows, folder)
       path = outcome.write_tables(search)
-      place = os.path.join(made, f'{env}_{data}_{row_name.replace(", ", "_")}_seed{seed}')
+      place = os.path.join(made, '_'.join([env, data, *filter(None, tried), f'seed{seed}']))
       shutil.copy(path + '.csv', place + '.csv')
       if search.best():
         outcome.draw(search, place + '.png')
-        whole = standings[env, row_name] = [s for s in search.standings() if s.level]
-        best[row_name, env] = f'{_in_words(search.best())} ({len(whole)})'
+        whole = standings[env, tried] = [s for s in search.standings() if s.level]
+        best[tried, env] = f'{_in_words(search.best())} ({len(whole)})'
   draw_overview(standings, os.path.join(made, 'overview.png'))
-  cells = [[_in_code(row), *(best.get((row, env), '') for env in _ENVS)] for row in _rows(best)]
+  cells = [
+    [_named(f'`{preset}`', variant), *(best.get(((preset, variant), env), '') for env in _ENVS)]
+    for preset, variant in _rows(best)
+  ]
   files.write_text(os.path.join(made, 'best.md'), markdown([['preset', *_ENVS], *cells]) + '\n')
 
 
-def _rows(best: dict[tuple[str, str], str]) -> list[str]:
+def _rows(best: dict[tuple[tuple[str, str], str], str]) -> list[tuple[str, str]]:
   """Presets as the paper has them, each before its variants."""
-  return sorted({row for row, _ in best}, key=lambda x: (_PRESETS.index(x.split(', ')[0]), x))
+  tried = sorted({tried for tried, _ in best})
+  return sorted(tried, key=lambda x: grid_flags.PRESETS.index(x[0]))
 
 
-def _in_code(row_name: str) -> str:
-  preset, *variant = row_name.split(', ')
-  return ', '.join([f'`{preset}`', *variant])
+def _named(preset: str, variant: str) -> str:
+  return f'{preset}, {variant}' if variant else preset
 
 
 def _in_words(best: Standing) -> str:
@@ -69,7 +71,7 @@ def _in_words(best: Standing) -> str:
   return f'{", ".join(f"{x:g}" for x in values.values())}; {rate}: {best.worth(0):.0f}'
 
 
-def draw_overview(standings: dict[tuple[str, str], list[Standing]], path: str) -> None:
+def draw_overview(standings: dict[tuple[str, tuple[str, str]], list[Standing]], path: str) -> None:
   """The return over α: a panel for each environment, a line for each preset at its best rates."""
   from matplotlib.figure import Figure
 
@@ -79,8 +81,7 @@ def draw_overview(standings: dict[tuple[str, str], list[Standing]], path: str) -
   figure = Figure(figsize=(11, 3.7), dpi=120, layout='constrained')
   axes = dict(zip(sorted(by_step), figure.subplots(1, len(by_step), sharex=True)))
   handles = {}
-  for (env, row_name), whole in sorted(standings.items()):
-    preset, *variant = row_name.split(', ')
+  for (env, (preset, variant)), whole in sorted(standings.items()):
     divergence, _, penalty = preset.rpartition('_')
     if divergence not in colors:
       continue
@@ -89,12 +90,12 @@ def draw_overview(standings: dict[tuple[str, str], list[Standing]], path: str) -
       alpha, value = s.point.values['ALPHA'], s.worth(0)
       best[alpha] = max(value, best.get(alpha, value))
     style = '-o' if penalty == 'vp' else '--o'
-    style = {'n16': ':^', 'unbiased': ':s'}[variant[0]] if variant else style
+    style = {'': style, 'n16': ':^', 'unbiased': ':s'}[variant]
     mark = colors[divergence] if penalty == 'vp' else 'white'
     line, *_ = axes[env].plot(
       *zip(*sorted(best.items())), style, color=colors[divergence], mfc=mark, lw=1.2, ms=5
     )
-    handles.setdefault(row_name, line)
+    handles.setdefault(_named(preset, variant), line)
   for env, ax in axes.items():
     line = ax.axhline(by_step[env], color='black', ls=':', lw=1)
     handles['behavior data, by step'] = line
