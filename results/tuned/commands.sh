@@ -11,6 +11,7 @@ python -m brac.train_offline --gin_file=configs/tuned/Ant-v2/kl_pr.gin --root_di
 python -m brac.train_offline --gin_file=configs/tuned/Ant-v2/kl_vp.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=1 --total_train_steps=200000 --n_eval_episodes=20 --env_name=Ant-v2 --data_name=eps1
 python -m brac.train_offline --gin_file=configs/tuned/Ant-v2/kl_vp.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=2 --total_train_steps=200000 --n_eval_episodes=20 --env_name=Ant-v2 --data_name=eps1
 python -m brac.train_offline --gin_file=configs/tuned/Ant-v2/mmd_pr.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=2 --total_train_steps=200000 --n_eval_episodes=20 --env_name=Ant-v2 --data_name=eps1
+python -m brac.train_offline --gin_file=configs/tuned/Ant-v2/mmd_vp.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=2 --total_train_steps=200000 --n_eval_episodes=20 --env_name=Ant-v2 --data_name=eps1
 python -m brac.train_offline --gin_file=configs/sac.gin --root_dir=/work/long/table --data_root_dir=/work/long/data --n_train=1000000 --seed=2 --total_train_steps=200000 --n_eval_episodes=20 --env_name=Ant-v2 --data_name=eps1
 
 # HalfCheetah-v2, data eps1, 1000000 transitions
