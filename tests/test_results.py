@@ -38,19 +38,8 @@ def test_the_report_that_is_kept_is_that_of_the_runs_that_are_kept(runs, tmp_pat
     assert f'```\n{tables}\n```' in read_page('first_runs.md'), 'the page has another table'
 
 
-@pytest.mark.parametrize('page', ['../README.md', 'results.md'])
-def test_the_table_of_the_comparison_is_that_of_the_runs_that_are_kept(page):
-  kept = os.path.join(_ROOT, 'results', 'tuned', 'report')
-  wanted = {}
-  with open(os.path.join(kept, 'runs.csv'), encoding='utf-8') as f:
-    for run in csv.DictReader(f):
-      env, _, _, row, _, seed = run['folder'].split('/')
-      assert run['status'] == 'finished'
-      mean = f'{float(run["mean of last"]):.0f}'
-      wanted.setdefault((f'{row}, seed {seed}', env), []).append(mean)
-  with open(os.path.join(kept, 'behavior.csv'), encoding='utf-8') as f:
-    for data in csv.DictReader(f):
-      wanted['data, by step', data['env']] = [f'{float(data["mean by step"]):.0f}']
+def read_table_of_the_comparison(page):
+  """Its cells that are not empty, by row and environment."""
   _, found, table = read_page(page).partition('| `eps1`: `main` / `max_q` |')
   assert found, 'the page has no table of the comparison'
   header, _, *rows = table.partition('\n\n')[0].splitlines()
@@ -58,10 +47,45 @@ def test_the_table_of_the_comparison_is_that_of_the_runs_that_are_kept(page):
   shown = {}
   for line in rows:
     row, *cells = (c.strip() for c in line.strip('|').split('|'))
-    for env, cell in zip(envs, cells, strict=True):
-      if cell:
-        shown[row, env] = cell.split(' / ')
-  assert shown == wanted
+    shown |= {(row, env): cell for env, cell in zip(envs, cells, strict=True) if cell}
+  return shown
+
+
+def read_kept(table):
+  path = os.path.join(_ROOT, 'results', 'tuned', 'report', table)
+  with open(path, encoding='utf-8') as f:
+    return list(csv.DictReader(f))
+
+
+def data_of_the_comparison():
+  return {
+    ('data, by step', data['env']): f'{float(data["mean by step"]):.0f}'
+    for data in read_kept('behavior.csv')
+  }
+
+
+def test_the_table_of_the_comparison_has_every_run_that_is_kept():
+  wanted = data_of_the_comparison()
+  for run in read_kept('runs.csv'):
+    env, _, _, row, _, seed = run['folder'].split('/')
+    assert run['status'] == 'finished'
+    cell = f'{row}, seed {seed}', env
+    mean = f'{float(run["mean of last"]):.0f}'
+    wanted[cell] = f'{wanted[cell]} / {mean}' if cell in wanted else mean
+  assert read_table_of_the_comparison('results.md') == wanted
+
+
+def test_the_table_of_the_readme_has_the_means_of_the_report():
+  wanted = data_of_the_comparison()
+  for env in [env for _, env in wanted]:
+    returns = {}
+    for row in read_kept(f'{env}_n1000000.csv'):
+      if row['algorithm'] != 'behavior data':
+        means, _ = returns.setdefault((row['algorithm'], env), ([], row['eps1 seeds']))
+        means.append(f'{float(row["eps1 mean"]):.0f}')
+    for cell, (means, n) in returns.items():
+      wanted[cell] = ' / '.join(means) + (f' ({n})' if n != '1' else '')
+  assert read_table_of_the_comparison('../README.md') == wanted
 
 
 def test_the_tables_of_the_searches_are_those_of_the_evaluations_that_are_kept(tmp_path):
