@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ from brac.data_config import folder_name
 from brac.errors import UserError
 
 BEHAVIOR = 'agent_behavior'  # beside the data: the policy that collected it, where that is known
+# What tells one source from another: a Minari dataset's metadata are not in the file of its checksum.
+_OF_A_SOURCE = (
+  *('format', 'checksum', 'options'),
+  *('observation_keys', 'env_spec', 'reference_scores'),
+)
 _ENDS = {
   TERMINAL: 'terminal',
   TIME_LIMIT: 'time_limit',
@@ -105,7 +111,8 @@ def _is_there(path: str, facts: dict[str, Any], source_name: str) -> bool:
   if not checkpoints.recover(path):
     return False
   then = provenance.read(path)
-  if any(then.get(name) != facts[name] for name in ('format', 'checksum', 'options')):
+  # As texts, for an order of observation keys counts.
+  if any(json.dumps(then.get(name)) != json.dumps(facts.get(name)) for name in _OF_A_SOURCE):
     raise UserError(
       f'{path} is there already, of another source or other flags; remove it, or choose another '
       '--data_name or --sub_dir'

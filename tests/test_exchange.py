@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -680,6 +681,30 @@ def test_of_a_part_of_an_export_episodes_are_cut_off_where_rows_are_missing(
   ends[[first[1] - first[0] - 3, -1]] = CUT_OFF
   assert load(data).end.tolist() == ends.tolist()
   assert '2 episodes go on by infos/brac/ends, and the next row is none of theirs' in caplog.text
+
+
+@pytest.mark.parametrize(
+  'metadata',
+  [
+    dict(ref_min_score=-1.0, ref_max_score=2.0),
+    dict(order=['desired', 'achieved']),
+    dict(env_spec='{"id": "HalfCheetah-v4", "kwargs": {"exclude_positions": false}}'),
+  ],
+)
+def test_a_minari_dataset_whose_metadata_have_changed_is_another_source(
+  metadata, do_import, tmp_path
+):
+  split, flags = {'achieved': 1, 'desired': 2}, dict(allow_other_env=True)
+  source = write_minari(tmp_path, 'goals-v0', MANY, split=split)
+  do_import(source, 'minari', **flags)
+  do_import(source, 'minari', **flags)  # nothing to do
+  before = (tmp_path / 'minari' / 'goals-v0' / 'data' / 'main_data.hdf5').read_bytes()
+  shutil.rmtree(tmp_path / 'minari')
+  write_minari(tmp_path, 'goals-v0', MANY, split=split, **metadata)
+  after = (tmp_path / 'minari' / 'goals-v0' / 'data' / 'main_data.hdf5').read_bytes()
+  assert before == after
+  with pytest.raises(UserError, match='is there already, of another source'):
+    do_import(source, 'minari', **flags)
 
 
 def test_the_first_word_on_a_folder_is_its_imports(own_data, do_import, tmp_path, monkeypatch):
