@@ -23,7 +23,7 @@ from brac.data_config import folder_name
 from brac.errors import UserError
 
 BEHAVIOR = 'agent_behavior'  # beside the data: the policy that collected it, where that is known
-# What tells one source from another: a Minari dataset's metadata are not in the file of its checksum.
+# What tells one source from another: the checksum is not of what a Minari dataset tells of itself.
 _OF_A_SOURCE = (
   *('format', 'checksum', 'options'),
   *('observation_keys', 'env_spec', 'reference_scores'),

@@ -117,6 +117,8 @@ def run(
       sys.exit(stopped.exit_status)
     except tf.errors.ResourceExhaustedError as error:
       raise MemoryError(error.message.splitlines()[0]) from error
+    finally:
+      runs.end_at_stops()
   except KeyboardInterrupt as stop:  # a signal that does not wait for a save
     sys.exit(128 + (stop.args or [signal.SIGINT])[0])
   except (UserError, flags.Error) as error:

@@ -9,6 +9,7 @@ from brac.runs.terminal import (
   Progress,
   Stopped,
   catch_stops,
+  end_at_stops,
   stop,
   stop_requested,
 )
@@ -22,6 +23,7 @@ __all__ = [
   'Settings',
   'Stopped',
   'catch_stops',
+  'end_at_stops',
   'stop',
   'stop_requested',
   'version',

@@ -12,6 +12,7 @@ from absl import logging
 
 # What a person, a terminal that closes and a scheduler ask a program to stop by.
 _SIGNALS = ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU')
+_IMPATIENT = signal.SIGINT, signal.SIGTERM  # those that a person or a scheduler sends again
 
 
 class Stopped(Exception):
@@ -32,10 +33,9 @@ def catch_stops(at_once: bool = False) -> None:
   terminal that closes, a limit of processor time) or as a warning of a SIGTERM to come. Where nohup
   has the closing of the terminal ignored, it stays so.
   """
-  impatient = (signal.SIGINT, signal.SIGTERM)
 
   def note(signal_number, _):
-    again = signal_number in impatient and set(_stop_signals) & set(impatient)
+    again = signal_number in _IMPATIENT and set(_stop_signals) & set(_IMPATIENT)
     _stop_signals.append(signal_number)  # also what a callback of C, in which it came, swallows
     if at_once or again:
       raise KeyboardInterrupt(signal_number)
@@ -44,6 +44,16 @@ def catch_stops(at_once: bool = False) -> None:
     number = getattr(signal, name)
     if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
       signal.signal(number, note)
+
+
+def end_at_stops() -> None:
+  """From now on a further Ctrl-C or SIGTERM ends a program that is ending because of one.
+
+  What is still to be closed then, as Ray's driver is for seconds, has no one to catch it.
+  """
+  if _stop_signals:
+    for number in _IMPATIENT:
+      signal.signal(number, signal.SIG_DFL)
 
 
 def stop_requested() -> bool:

@@ -297,3 +297,27 @@ def test_a_program_that_does_not_stop_itself_ends_at_the_first_signal(number, st
   done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
   expected = (0, 'True\n') if stops_itself else (128 + number, '')
   assert (done.returncode, done.stdout) == expected and 'Traceback' not in done.stderr
+
+
+STOPPED_WHILE_IT_ENDS = """
+import atexit, os, time
+from brac import programs, runs
+def close():
+  os.kill(os.getpid(), 2)
+  time.sleep(60)
+atexit.register(close)
+def main():
+  os.kill(os.getpid(), NUMBER)
+  runs.stop('it is saved')
+programs.run(main, stops_itself=STOPS)
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('stops_itself', [True, False])
+def test_a_further_signal_ends_what_is_still_to_be_closed(number, stops_itself):
+  script = STOPPED_WHILE_IT_ENDS.replace('NUMBER', f'{number:d}')
+  script = script.replace('STOPS', f'{stops_itself}')
+  done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+  assert done.returncode == -signal.SIGINT
+  assert done.stderr == f'stopped by {number.name}; it is saved\n' * stops_itself
