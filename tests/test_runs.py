@@ -19,7 +19,7 @@ from reading import files, results, scalars, unchanged
 from brac import checkpoints, runs, training
 from brac import files as brac_files
 from brac import results as brac_results
-from brac.errors import UserError
+from brac.errors import InUse, UserError
 from brac.rollouts import Evaluator
 from brac.runs import terminal
 
@@ -413,6 +413,46 @@ def test_a_folder_is_for_one_process_whatever_the_file_system_can_lock(taker, tm
   pipe.send('give it back')
   assert pipe.recv() == 'given back'
   assert files(tmp_path) == {'run/lock': b''}
+
+
+def take_and_give_back(folder, counter, n):
+  """Takes a folder again and again without locks, and counts those who have it with this one."""
+
+  def refuse(*_):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+  fcntl.flock = fcntl.lockf = refuse
+  logging.warning = lambda *_: None
+  taken = 0
+  while taken < n:
+    try:
+      lock = runs.Lock(folder)
+    except InUse:
+      continue
+    taken += 1
+    with open(counter, 'x', encoding='utf-8'):  # FileExistsError where another has it too
+      pass
+    os.remove(counter)
+    if taken % 3:
+      lock.release()
+    else:  # as a process that is killed leaves it
+      pid = os.fork()
+      if not pid:
+        os._exit(0)
+      os.waitpid(pid, 0)
+      os.rename(lock._held, lock._held.replace(f'-{os.getpid()}-', f'-{pid}-'))
+
+
+def test_no_two_processes_have_a_folder_by_name(tmp_path):
+  args = str(tmp_path / 'run'), str(tmp_path / 'counter'), 60
+  fork = multiprocessing.get_context('fork')
+  takers = [fork.Process(target=take_and_give_back, args=args) for _ in range(4)]
+  for taker in takers:
+    taker.start()
+  for taker in takers:
+    taker.join()
+  assert [taker.exitcode for taker in takers] == [0] * 4
+  assert all(name in ('lock', 'lock.held') for name in os.listdir(tmp_path / 'run'))
 
 
 def test_a_process_of_another_machine_counts_until_a_person_says_otherwise(taker, tmp_path):

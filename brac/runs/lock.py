@@ -1,6 +1,7 @@
 """A folder for one process at a time."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -14,8 +15,8 @@ class Lock:
   """A folder taken for this process, until `release` or until the process ends, however it ends.
 
   A file system that cannot lock with `flock` is asked for POSIX locks. One that has neither keeps
-  the name of the process in a file of its own, `lock.held`, which a kill leaves behind: it counts
-  as long as that process is there, as far as can be seen from this machine.
+  the name of the process in a folder, `lock.held`, where a kill leaves it behind: it counts as long
+  as that process is there, as far as can be seen from this machine.
   """
 
   def __init__(self, folder: str):
@@ -51,18 +52,30 @@ class Lock:
     self._take_by_name()
 
   def _take_by_name(self) -> None:
-    self._held = os.path.join(self._folder, 'lock.held')
-    while True:
-      try:
-        with open(self._held, 'x', encoding='utf-8') as f:
-          f.write(self._me)
-        return
-      except FileExistsError:
-        holder = _read(self._held)
-        if not _is_gone(holder):
-          hint = f'; if that is not running any more, remove {self._held}'
-          raise self._in_use(holder, hint) from None
-        os.remove(self._held)
+    held = os.path.join(self._folder, 'lock.held')
+    name = self._me.replace(' ', '-')
+    own = f'{held}.{name}'
+    files.remove(own)  # of a process that was killed and had this one's number
+    os.mkdir(own)
+    try:
+      with open(os.path.join(own, name), 'w', encoding='utf-8'):
+        pass
+      while True:
+        try:  # a folder with a name in it takes the place of one with none, in one step
+          os.rename(own, held)
+          self._held = os.path.join(held, name)
+          return
+        except OSError as error:
+          if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        for path, holder in _holders(held).items():
+          if not _is_gone(holder):
+            hint = f'; if that is not running any more, remove {path}'
+            raise self._in_use(holder, hint)
+          with contextlib.suppress(FileNotFoundError):  # another has seen it, too
+            os.remove(path)
+    finally:
+      files.remove(own)
 
   def _in_use(self, holder: str, hint: str = '') -> InUse:
     return InUse(f'{self._folder} is in use by {holder or "another process"}{hint}')
@@ -72,16 +85,21 @@ class Lock:
     with contextlib.suppress(OSError):  # what a run has come to is not lost for that
       if self._held:
         os.remove(self._held)
+        os.rmdir(os.path.dirname(self._held))  # unless another has it by now
+    with contextlib.suppress(OSError):
       self._handle.truncate(0)
     self._handle.close()
 
 
-def _read(path: str) -> str:
+def _holders(held: str) -> dict[str, str]:
+  """The files of the processes that have a lock, with what those call themselves."""
   try:
-    with open(path, encoding='utf-8') as f:
-      return f.read()
+    if os.path.isfile(held):  # as it was once kept
+      with open(held, encoding='utf-8') as f:
+        return {held: f.read()}
+    return {os.path.join(held, name): name.replace('-', ' ', 3) for name in os.listdir(held)}
   except FileNotFoundError:  # given back in the meantime
-    return ''
+    return {}
 
 
 def _is_gone(holder: str) -> bool:
