@@ -106,7 +106,13 @@ def _parse(
     # Taken out again, for the next file to show whether it names an agent too.
     for (scope, selector), bindings in _CONFIG.items():
       if not scope and short(selector) == 'train_eval_offline' and 'agent_name' in bindings:
-        agent.update(agent_name=bindings.pop('agent_name'), source=source)
+        named, before = bindings.pop('agent_name'), agent.get('agent_name')
+        if not is_file and 'name' in agent and named != before:  # the run's folder would say this
+          raise UserError(
+            f'gin: {source}: {agent["name"]}.gin, which names the run, is of {before!r}; a gin '
+            'file of your own names another'
+          )
+        agent.update(agent_name=named, source=source)
         if is_file:
           agent['name'] = os.path.splitext(os.path.basename(source))[0]
   if agent:

@@ -68,6 +68,17 @@ def test_without_an_agent_there_is_no_name(parse):
   assert (by_binding.agent_name, by_binding.name) == ('bc', None)
 
 
+def test_a_binding_cannot_give_a_preset_s_name_to_the_runs_of_another_agent(tmp_path):
+  same = gin_config.parse(['kl_vp.gin'], ["train_eval_offline.agent_name = 'brac_primal'"])
+  assert (same.agent_name, same.name) == ('brac_primal', 'kl_vp')
+  wrong = r"'bc': kl_vp\.gin, which names the run, is of 'brac_primal'; a gin file of your own"
+  with pytest.raises(UserError, match=wrong):
+    gin_config.parse(['kl_vp.gin'], ["train_eval_offline.agent_name = 'bc'"])
+  own = tmp_path / 'own.gin'
+  own.write_text("include 'kl_vp.gin'\ntrain_eval_offline.agent_name = 'bc'\n")
+  assert gin_config.parse([str(own)], []).name == 'own'
+
+
 def test_each_parsing_stands_for_itself(parse, tmp_path):
   parse("train_eval_offline.agent_name = 'bc'\nA = 8\ntrain_eval_offline.batch_size = %A")
   again = gin_config.parse([], ['train_eval_offline.discount = 0.5'])
