@@ -67,6 +67,11 @@ flags.DEFINE_string(
   'With --describe: an agent_behavior to compare with the policy that collected the data.',
 )
 
+_OF_AN_IMPORT = (
+  *('format', 'source', 'env_name', 'data_name', 'root_dir', 'sub_dir', 'keep_last'),
+  *('episode_ends', 'max_episode_steps', 'observation_keys', 'allow_other_env'),
+)
+
 
 def main() -> None:
   from brac import exchange
@@ -74,14 +79,14 @@ def main() -> None:
   from brac.data.source import Options
 
   if FLAGS.describe:
+    programs.refuse_flags(_OF_AN_IMPORT, 'is for an import, and changes nothing for --describe')
     _describe(programs.folder(FLAGS.describe))
     return
   if not FLAGS.source:
     raise UserError('--source is not given: a file, or the id of a Minari dataset')
   if FLAGS['source'].present > 1:
     raise UserError('--source is given more than once; an import is of one source')
-  if FLAGS.clone:
-    raise UserError('--clone is for --describe')
+  programs.refuse_flags(['clone'], 'is for --describe')
   exchange.import_data(
     root_dir=programs.folder(FLAGS.root_dir),
     env_name=FLAGS.env_name,

@@ -34,6 +34,7 @@ flags.DEFINE_string('commit', None, 'With --ship: the commit of the code that ma
 def main() -> None:
   root = programs.folder(FLAGS.policy_root_dir)
   if FLAGS.ship is None:
+    programs.refuse_flags(['command', 'commit'], 'is for --ship')
     shipped.check(root)
     return
   for name in ('command', 'commit'):

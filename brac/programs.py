@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Callable, NoReturn, Optional
 
 from absl import app, flags, logging
@@ -204,6 +205,13 @@ def refuse_agent_of(preset: Preset) -> None:
     raise UserError(
       f'gin: {preset.source} binds train_eval_offline.agent_name: presets are for train_offline'
     )
+
+
+def refuse_flags(names: Iterable[str], why: str) -> None:
+  """Raises UserError where a flag is given that would change nothing."""
+  for name in names:
+    if FLAGS[name].present:
+      raise UserError(f'--{name} {why}')
 
 
 # Flags that name a file or a folder, anywhere.

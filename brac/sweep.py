@@ -302,6 +302,8 @@ def main() -> None:
   grid_flags.check_environments()
   if FLAGS.metric == 'fqe':
     presets.load(presets.find_preset(config_dir, 'fqe'), ())
+  elif FLAGS['fqe_steps'].present:
+    raise UserError('--fqe_steps is for --metric=fqe')
   elif not FLAGS.n_eval_episodes:
     raise UserError('--n_eval_episodes=0 leaves no returns to compare: --metric=fqe does without')
   presets.check_bindings([_preset(preset) for preset in FLAGS.presets])

@@ -255,12 +255,24 @@ COLLECT = [
   (gin('collect.n_env=10'), ["no parameter 'n_env'", "'n_envs'?"]),
 ]  # fmt: skip
 
+# Flags without the one that they belong to: they would change nothing.
+OTHERS = {
+  'import_data': [
+    (['--describe={world}/data', '--keep_last'], ['--keep_last is for an import', '--describe']),
+    (['--describe={world}/data', '--source=x.npz'], ['--source is for an import']),
+    (['--source=x.npz', '--clone={world}/x'], ['--clone is for --describe']),
+  ],
+  'manifest': [(['--commit=abc'], ['--commit is for --ship'])],
+  'sweep': [(['--fqe_steps=9'], ['--fqe_steps is for --metric=fqe'])],
+}
+
 MISTAKES = [
   (program, args, texts)
   for program, table in (
     ('train_offline', OFFLINE),
     ('train_online', ONLINE),
     ('collect_data', COLLECT),
+    *OTHERS.items(),
   )
   for args, texts in table
 ]
@@ -280,8 +292,10 @@ def mistaken(start, world, tmp_path_factory):
       args = [*offline_args(world, root), *args]
     elif program == 'train_online':
       args = [*online_args(root), *args]
-    else:
+    elif program == 'collect_data':
       args = [*collect_args(world, 'randwalk', root=root), *args]
+    elif program == 'sweep':
+      args = [f'--root_dir={root}', *args]
     started[k] = start(program, *args), root
 
   def mistaken(k):

@@ -35,7 +35,7 @@ _SMALL = {
   ],
   'sweep': [
     *('--total_train_steps=2', '--first_rung=2', '--n_eval_episodes=1', '--n_train=1200'),
-    *('--max_trials=1', '--clone_steps=1', '--tuned_dir=tuned', '--fqe_steps=2'),
+    *('--max_trials=1', '--clone_steps=1', '--tuned_dir=tuned'),
     *('--gin_bindings=train_eval_offline.eval_freq=1', '--env_names=Walker2d-v2'),
   ],
 }
@@ -172,6 +172,7 @@ def test_the_commands_of_a_page_run(start, home, page):
       small = [flag for flag in small if not flag.startswith('--n_eval_episodes=')]
     if page == 'docs/your_data.md':  # whose data is of the environment that it names
       small = [flag for flag in small if not flag.startswith('--env_names=')]
+    small = [*small, *['--fqe_steps=2' for flag in flags if flag == '--metric=fqe']]
     run_to(start, program, *flags, *small)
     n_typed += 1
   if not n_typed:
