@@ -98,6 +98,31 @@ def _ends(path: str) -> List[str]:
   return data + (['.index'] if os.path.exists(path + '.index') else [])
 
 
+def _newest(path: str) -> str:
+  """The name of the last save at a path, which a kill, or a moment, may have left beside it."""
+  return path + _NEW if os.path.exists(path + _NEW + '.index') else path
+
+
+def stamp(path: str) -> object:
+  """What is another once another save has come; None where there is none that is whole."""
+  try:
+    index = os.stat(_newest(path) + '.index')
+  except FileNotFoundError:
+    return None
+  return index.st_ino, index.st_mtime_ns
+
+
+def is_whole(path: str) -> bool:
+  """Whether there is a checkpoint at `path` and all of it can be read."""
+  try:
+    reader = Reader(path)
+    for key in reader.shapes:
+      reader.read(key)
+  except UserError:
+    return False
+  return True
+
+
 def exists(path: str) -> bool:
   """Whether there is a checkpoint at `path`, or what is left of one."""
   check_path(path)
@@ -180,17 +205,26 @@ class Reader:
       there = [n for n in there if not n.endswith((_NEW, _OLD, _UNFINISHED))]
       hint = f'; in that folder there is: {", ".join(there)}' if there else ''
       raise UserError(f'no {what} at {path}{hint}')
-    whole = path + _NEW if os.path.exists(path + _NEW + '.index') else path
-    if not os.path.exists(whole + '.index'):
-      raise self._damaged(f'{path}.index is missing')
-    try:
-      self._reader = tf.train.load_checkpoint(whole)
-      shapes = self._reader.get_variable_to_shape_map()
-    except _DAMAGE as e:
-      raise self._damaged(str(e)) from e
-    self.shapes: Dict[str, List[int]] = {
-      k[: -len(_SUFFIX)]: v for k, v in shapes.items() if k.endswith(_SUFFIX)
-    }
+    self.shapes: Dict[str, List[int]] = {}
+    before = stamp(path)
+    while True:
+      try:
+        self._open()
+        return
+      except _DAMAGE as e:
+        # A run that saves at this moment puts other files in the places of these.
+        if (now := stamp(path)) == before:
+          raise self._damaged(str(e)) from e
+        before = now
+
+  def _open(self) -> None:
+    if not os.path.exists(_newest(self.path) + '.index'):
+      raise ValueError(f'{self.path}.index is missing')
+    self._reader = tf.train.load_checkpoint(_newest(self.path))
+    shapes = self._reader.get_variable_to_shape_map()
+    self.shapes = {k[: -len(_SUFFIX)]: v for k, v in shapes.items() if k.endswith(_SUFFIX)}
+    if self.shapes:  # with a number of it the file of all numbers is open, and stays so
+      self._reader.get_tensor(min(self.shapes, key=lambda k: np.prod(self.shapes[k])) + _SUFFIX)
 
   def _damaged(self, how: str) -> UserError:
     return UserError(

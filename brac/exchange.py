@@ -73,14 +73,14 @@ def import_data(
   path = os.path.join(data_dir, 'data')
   asked = options._replace(observation_keys=list(options.observation_keys))._asdict()
   facts = {**source.facts, 'options': {'keep_last': keep_last, **asked}}
-  if _is_there(path, facts, source_name):
+  if checkpoints.is_whole(path) and _is_of(path, facts, source_name):
     return path
   # Before there is a folder: a source that does not do leaves none.
   rows, count = make_rows(source._replace(pieces=_until_stopped(source.pieces)), keep_last)
   with contextlib.ExitStack() as stack:
     stack.callback(runs.Lock(data_dir).release)
-    if _is_there(path, facts, source_name):  # by another program, while this one read
-      return path
+    if checkpoints.recover(path) and _is_of(path, facts, source_name):
+      return path  # by another program, while this one read
     for note in source.notes:
       logging.warning('%s', note)
     facts |= _facts_of(count, len(rows.reward))
@@ -106,10 +106,8 @@ def import_data(
   return path
 
 
-def _is_there(path: str, facts: dict[str, Any], source_name: str) -> bool:
-  """Whether an import is done already; raises UserError where other data is there."""
-  if not checkpoints.recover(path):
-    return False
+def _is_of(path: str, facts: dict[str, Any], source_name: str) -> bool:
+  """Says that an import is done already; raises UserError where other data is there."""
   then = provenance.read(path)
   # As texts, for an order of observation keys counts.
   if any(json.dumps(then.get(name)) != json.dumps(facts.get(name)) for name in _OF_A_SOURCE):
@@ -297,6 +295,7 @@ def export_data(
   """
   rows, facts = stored.load(data_file, *stored.widths(data_file)), provenance.read(data_file)
   export = Export(
+    target,
     rows,
     env_name,
     *_box(env_name, facts, rows),
@@ -307,18 +306,13 @@ def export_data(
   place = form.place(target)
   if os.path.exists(place):
     raise UserError(f'--target {target}: {place} is there already; remove it, or choose another')
-  folder = os.path.dirname(os.path.abspath(place))
   # h5py's own errors are of these kinds.
-  with files.writing(folder, (OSError, RuntimeError)):
-    os.makedirs(folder, exist_ok=True)
+  with files.making(place, (OSError, RuntimeError)) as made:
     # HDF5 that meets a full disk may take the program with it, so that this is asked before.
     size = sum(values.nbytes for values in rows)
-    if size > files.free(folder):
+    if size > files.free(os.path.dirname(made)):
       raise OSError(errno.ENOSPC, f'the data take up to {size / 1e6:.0f} MB')
-    try:
-      form.write(target, export)
-    finally:
-      files.remove(place + '.unfinished')
+    form.write(made, export)
   n_lasts = int(np.isin(rows.end, (TIME_LIMIT, CUT_OFF, UNKNOWN))[export.lasts()].sum())
   logging.info(
     '%d rows are written to %s; other programs do not know the next actions of the last rows of %d '

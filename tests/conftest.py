@@ -1,5 +1,6 @@
 """What the tests share: a quiet TensorFlow on two threads, small specs, data and agents."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from brac import programs  # isort: skip  (brac.patches is to come before Tensor
 
 import gin
 import numpy as np
+import poor_disk
 import pytest
 import tensorflow as tf
 from agent_tools import files_of
@@ -56,6 +58,15 @@ def pytest_collection_modifyitems(items):
 def nothing_was_told(monkeypatch):
   """What is said once in a process is said again in each test."""
   monkeypatch.setattr(files, '_told', set())
+
+
+@pytest.fixture
+def poor(monkeypatch):
+  """Mounts a poor file system under this process."""
+  for module, name in ((os, 'link'), (os, 'fsync'), (os, 'mkdir'), (fcntl, 'flock')):
+    monkeypatch.setattr(module, name, getattr(module, name))
+  monkeypatch.setattr(fcntl, 'lockf', fcntl.lockf)
+  poor_disk.mount()
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -12,12 +11,10 @@ import sys
 import tempfile
 
 import numpy as np
-import poor_disk
 import pytest
 import tensorflow as tf
 
 from brac import checkpoints, rng
-from brac import files as brac_files
 from brac.checkpoints import Reader, restore, save, variables
 from brac.data.replay import Dataset
 from brac.data.transitions import Transitions
@@ -263,6 +260,52 @@ def flip(path, position):
 
 def half(path):
   os.truncate(path, os.path.getsize(path) // 2)
+
+
+def test_what_is_saved_while_it_is_read_is_one_save_or_the_other(tmp_path, monkeypatch):
+  path, real, numbers = str(tmp_path / 'x'), tf.train.load_checkpoint, [2.0, 3.0]
+  save_number(path, 1.0)
+
+  def load_checkpoint(found):
+    reader = real(found)  # which has the index of one save
+    if numbers:
+      save_number(path, numbers.pop(0))  # and would open the numbers of the next
+    return reader
+
+  monkeypatch.setattr(tf.train, 'load_checkpoint', load_checkpoint)
+  assert saved_number(path) == 3 and not numbers
+  numbers.append(4.0)
+  reader = checkpoints.Reader(path)
+  assert float(reader.read('y')) == 4
+  save_number(path, 5.0)  # after the file is open
+  assert np.all(reader.read('x') == 4) and saved_number(path) == 5
+  half(data_file(path))
+  with pytest.raises(UserError, match='is damaged'):
+    saved_number(path)
+
+
+def test_a_first_save_that_was_killed_before_its_last_step_has_a_stamp(tmp_path):
+  path = str(tmp_path / 'x')
+  assert checkpoints.stamp(path) is None
+  save_number(path, 1.0)
+  for ending in ('.index', '.data-00000-of-00001'):
+    os.rename(path + ending, path + '.new' + ending)
+  first = checkpoints.stamp(path)
+  assert checkpoints.exists(path) and first is not None
+  save_number(path, 2.0)
+  assert checkpoints.stamp(path) not in (None, first)
+
+
+def test_whether_a_checkpoint_is_whole_is_seen_without_a_change(tmp_path):
+  path = str(tmp_path / 'x')
+  assert not checkpoints.is_whole(path)
+  save_number(path, 1.0)
+  for ending in ('.index', '.data-00000-of-00001'):  # as a kill leaves a save
+    shutil.copy(path + ending, path + '.new' + ending)
+  assert checkpoints.is_whole(path)
+  half(data_file(path + '.new'))
+  before = files(tmp_path)
+  assert not checkpoints.is_whole(path) and files(tmp_path) == before
 
 
 @pytest.mark.parametrize('damage', [half, os.remove], ids=['half of it', 'none of it'])
@@ -585,16 +628,6 @@ def test_a_save_that_fails_leaves_the_last_whole(small_disk):
 
 
 # --- Saves on a poor file system ------------------------------------------------------------------
-
-
-@pytest.fixture
-def poor(monkeypatch):
-  """Mounts a poor file system under this process."""
-  for module, name in ((os, 'link'), (os, 'fsync'), (os, 'mkdir'), (fcntl, 'flock')):
-    monkeypatch.setattr(module, name, getattr(module, name))
-  monkeypatch.setattr(fcntl, 'lockf', fcntl.lockf)
-  monkeypatch.setattr(brac_files, '_told', set())
-  poor_disk.mount()
 
 
 def test_a_poor_file_system_saves_and_recovers_and_is_told_of_once(tmp_path, poor, caplog):

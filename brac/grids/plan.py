@@ -327,15 +327,13 @@ def _fingerprint(path: str, n: int) -> object:
   """That of the first n transitions of the data at a path; `_UNKNOWN` where they are gone."""
   from brac import checkpoints
 
-  return (
-    _fingerprint_of(path, n, os.path.getmtime(path + '.index'))
-    if checkpoints.exists(path)
-    else _UNKNOWN
-  )
+  if not checkpoints.exists(path):
+    return _UNKNOWN
+  return _fingerprint_of(path, n, checkpoints.stamp(path))
 
 
 @functools.lru_cache(maxsize=None)
-def _fingerprint_of(path: str, n: int, time: float) -> str:
+def _fingerprint_of(path: str, n: int, stamp: object) -> str:
   from brac.data import stored, transitions
 
   rows = stored.load(path, *stored.widths(path))
