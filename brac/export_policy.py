@@ -76,18 +76,18 @@ def main(_) -> None:
       logging.warning('%s is left out: no ONNX graph of a %s is known', name, kind)
     if not found:
       raise UserError(f'{path}: no ONNX graph of its policies is known')
-    with files.making(output_dir, (OSError, tf.errors.OpError)) as unfinished:
-      onnx_model.save(FLAGS.env_name, found, unfinished, env.observation_keys)
+    with files.making(output_dir, (OSError, tf.errors.OpError)) as made:
+      onnx_model.save(FLAGS.env_name, found, made, env.observation_keys)
     return
   policy = frozen.named(found, chosen or 'main', path)
   if not chosen and judged_by != 'main':
     logging.warning('this is main; its agent is judged by %s: --policy=%s', judged_by, judged_by)
-  with files.making(output_dir, (OSError, tf.errors.OpError)) as unfinished:
-    saved_model.save(policy, tf.as_dtype(env.observation_dtype), unfinished)
-    tf_agents_bridge.save_specs(policy, unfinished)
+  with files.making(output_dir, (OSError, tf.errors.OpError)) as made:
+    saved_model.save(policy, tf.as_dtype(env.observation_dtype), made)
+    tf_agents_bridge.save_specs(policy, made)
     if env.observation_keys:
       parts = json.dumps(env.observation_keys, indent=2) + '\n'
-      files.write_text(os.path.join(unfinished, 'observation_parts.json'), parts)
+      files.write_text(os.path.join(made, 'observation_parts.json'), parts)
 
 
 if __name__ == '__main__':

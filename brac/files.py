@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 from typing import Iterator, Tuple, Type
 
 from absl import logging
@@ -91,22 +92,61 @@ def remove(path: str) -> None:
 
 @contextlib.contextmanager
 def making(path: str, errors: Tuple[Type[Exception], ...] = (OSError,)) -> Iterator[str]:
-  """A folder that becomes the one at a path once all is in it, and is removed where that fails.
+  """A path whose file, or folder, becomes the one at `path` once all is in it.
+
+  Nobody else has it, so that of several programs that make one thing the first is the one that did,
+  and nothing is left where it fails.
 
   Raises:
-    UserError: one of the errors came.
+    UserError: one of the errors came, or something is at `path` by now.
   """
-  unfinished = path.rstrip('/') + '.unfinished'
-  remove(unfinished)
+  folder, name = os.path.split(os.path.abspath(path))
   try:
-    os.makedirs(unfinished)
-    yield unfinished
-    os.rename(unfinished, path)
+    with _folder_of_its_own(folder) as own:
+      yield (made := os.path.join(own, name))
+      if os.path.lexists(path):
+        raise UserError(f'{path} is there already, and was not when this began')
+      _put_first(made, os.path.join(folder, name))
   except errors as error:
-    why = reason(error, os.path.dirname(os.path.abspath(unfinished)))
-    raise UserError(f'cannot write {path}: {why}') from error
+    raise UserError(f'cannot write {path}: {reason(error, folder)}') from error
+
+
+@contextlib.contextmanager
+def replacing(folder: str) -> Iterator[str]:
+  """A folder that nobody else has, whose files in the end replace those of their names in `folder`.
+
+  Each is whole at any moment, however many programs write it.
+
+  Raises:
+    UserError: one cannot be written.
+  """
+  with writing(folder), _folder_of_its_own(folder) as own:
+    yield own
+    for name in sorted(os.listdir(own)):
+      os.replace(os.path.join(own, name), os.path.join(folder, name))
+
+
+@contextlib.contextmanager
+def _folder_of_its_own(folder: str) -> Iterator[str]:
+  os.makedirs(folder, exist_ok=True)
+  own = tempfile.mkdtemp(prefix='unfinished-', dir=folder)
+  try:
+    yield own
   finally:
-    remove(unfinished)
+    remove(own)
+
+
+def _put_first(source: str, path: str) -> None:
+  """Gives a file or a folder its name; raises OSError where another has it."""
+  if os.path.isdir(source):
+    return os.rename(source, path)
+  try:
+    os.link(source, path)
+  except FileExistsError:
+    raise
+  except OSError as error:
+    cannot(error, 'give a file a second name', 'it is moved to its place')
+    os.rename(source, path)
 
 
 def free(folder: str) -> float:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brac import environments, rng, rollouts, runs
+from brac import environments, files, rng, rollouts, runs
 from brac.errors import UserError, blaming, first_line
 from brac.policies import Policy
 
@@ -179,19 +179,13 @@ def write(path: str, frames: Iterable[np.ndarray], fps: float) -> None:
   Raises:
     UserError: it cannot be written.
   """
-  # In the same folder, and with the suffix that an encoder goes by.
-  unfinished = f'{path}.unfinished{os.path.splitext(path)[1]}'
   try:
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    _ENCODERS[os.path.splitext(path)[1]](unfinished, frames, fps)
-    os.replace(unfinished, path)
+    with files.making(path) as made:
+      _ENCODERS[os.path.splitext(path)[1]](made, frames, fps)
   except (UserError, runs.Stopped):  # of what is filmed
     raise
   except Exception as error:  # an encoder raises what it likes
     raise UserError(f'cannot write {path}: {first_line(error)}') from error
-  finally:
-    with contextlib.suppress(OSError):
-      os.remove(unfinished)
 
 
 def _write_mp4(path: str, frames: Iterable[np.ndarray], fps: float) -> None:

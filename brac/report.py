@@ -48,6 +48,10 @@ flags.DEFINE_bool('sweeps', False, 'Whether the trials of searches are in the ta
 flags.DEFINE_integer('last', 10, 'How many of the last evaluations are averaged.', lower_bound=1)
 
 
+# What is read again where the data are gone.
+_BEHAVIOR, _REFERENCES = 'behavior.csv', 'references.csv'
+
+
 class Section(NamedTuple):
   """A part of the report.
 
@@ -74,33 +78,33 @@ def main() -> None:
   if not all_runs:
     raise UserError(f'--root_dir {root_dir}: no runs of train_offline are below it')
   data = data_root_dir, FLAGS.data_sub_dir, FLAGS.data_file_name
-  behavior_in = os.path.join(output_dir, 'behavior.csv')
-  behavior, more = load_behavior((run.task for run in runs), *data, behavior_in)
+  kept_in = os.path.join(output_dir, _BEHAVIOR)
+  behavior, more = load_behavior((run.task for run in runs), *data, kept_in)
   notes += more
   if len(runs) < len(all_runs):
     n = len(all_runs) - len(runs)
     notes.append(f'{n} trials of searches are not in the tables; --sweeps has them there')
   summary = Summary(runs, behavior, FLAGS.last)
-  references_in = os.path.join(output_dir, 'references.csv')
-  references, more = scores.load_references(summary.tasks, *data, references_in)
+  kept_in = os.path.join(output_dir, _REFERENCES)
+  references, more = scores.load_references(summary.tasks, *data, kept_in)
   notes += [*more, *notes_on_runs(summary, root_dir)]
   sections = sections_of(summary, references)
 
-  with files.writing(output_dir):
-    os.makedirs(output_dir, exist_ok=True)
-    write_behavior(behavior_in, behavior)
-    scores.write_references(references_in, references)
-  for name, _, sheet in (table for section in sections for table in section.tables):
-    write_csv(os.path.join(output_dir, f'{_file_name(name)}.csv'), sheet)
-  write_csv(os.path.join(output_dir, 'runs.csv'), run_rows(all_runs, root_dir, FLAGS.last))
-  write_csv(os.path.join(output_dir, 'evaluations.csv'), evaluation_rows(all_runs))
-  figures = draw_curves(summary, output_dir)
-  script = os.path.join(output_dir if FLAGS.output_dir else root_dir, 'commands.sh')
-  files.write_text(script, commands(runs))
-  sections = [
-    section for section in sections if any(len(table) > 1 for _, table, _ in section.tables)
-  ]
-  files.write_text(os.path.join(output_dir, 'report.md'), page(sections, notes, figures))
+  # Two machines that share a grid may come to its end, and to its report, at once.
+  with files.replacing(output_dir) as made:
+    write_behavior(os.path.join(made, _BEHAVIOR), behavior)
+    scores.write_references(os.path.join(made, _REFERENCES), references)
+    for name, _, sheet in (table for section in sections for table in section.tables):
+      write_csv(os.path.join(made, f'{_file_name(name)}.csv'), sheet)
+    write_csv(os.path.join(made, 'runs.csv'), run_rows(all_runs, root_dir, FLAGS.last))
+    write_csv(os.path.join(made, 'evaluations.csv'), evaluation_rows(all_runs))
+    figures = draw_curves(summary, made)
+    sections = [
+      section for section in sections if any(len(table) > 1 for _, table, _ in section.tables)
+    ]
+    files.write_text(os.path.join(made, 'report.md'), page(sections, notes, figures))
+  with files.replacing(output_dir if FLAGS.output_dir else root_dir) as made:
+    files.write_text(os.path.join(made, 'commands.sh'), commands(runs))
 
   for section in sections:
     for _, table, _ in section.tables:

@@ -25,7 +25,7 @@ def _sync_of_files(fd):
 
 def _mkdir_of_a_sync_client(path, *args, **kwargs):
   _mkdir(path, *args, **kwargs)
-  if str(path).endswith('.unfinished'):
+  if '.unfinished' in str(path) or 'unfinished-' in str(path):
     with open(os.path.join(path, '.sync'), 'w', encoding='utf-8'):
       pass
 

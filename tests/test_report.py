@@ -14,10 +14,11 @@ import tensorflow as tf
 
 from brac import checkpoints, results
 from brac.data import provenance, references
+from brac.data.references import Reference
 from brac.data.replay import Dataset
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, Transitions
 from brac.errors import UserError
-from brac.grids import curves, statistics
+from brac.grids import curves, scores, statistics
 from brac.grids.data_returns import Behavior, load_behavior, write_behavior
 from brac.grids.notes import differing, notes_on_runs
 from brac.grids.summary import Summary
@@ -699,6 +700,46 @@ def test_the_datas_return_is_known_also_when_the_data_is_gone(tree):
   damaged = run_report(tree, f'--data_root_dir={data}')
   assert damaged.returncode == 0
   assert f'{tree}/report/behavior.csv cannot be read; it is written anew' in damaged.stdout
+
+
+@pytest.mark.parametrize('kind', ['behavior', 'references'])
+def test_numbers_of_a_file_that_was_cut_are_not_taken(kind, tmp_path):
+  tasks = [(ENV, 'eps1', 'n1000'), ('Walker2d-v2', 'eps1', 'n1000')]
+  load = {'behavior': load_behavior, 'references': scores.load_references}[kind]
+  kept = tmp_path / 'kept.csv'
+  if kind == 'behavior':
+    write_behavior(str(kept), {task: Behavior(1.5, 2.5, 3.25, 44, 0.875) for task in tasks})
+  else:
+    # Of environments that no table has, so that the file alone tells them.
+    tasks = [(f'{task[0]}x', *task[1:]) for task in tasks]
+    kept_by_hand = {task: Reference(1.629008, 4592.3, 'Minari') for task in tasks}
+    scores.write_references(str(kept), kept_by_hand)
+  args = tasks, str(tmp_path / 'gone'), '0', 'data', str(kept)
+  whole, notes = load(*args)
+  assert set(whole) == set(tasks) and not notes
+  written, n_lines = kept.read_bytes(), []
+  for n in range(len(written)):
+    kept.write_bytes(written[:n])
+    found, notes = load(*args)
+    assert found.items() <= whole.items()
+    if notes:
+      assert not found and notes == [f'{kept} cannot be read; it is written anew']
+    else:
+      n_lines.append(written[:n].count(b'\n') - 1)
+      assert written[:n].endswith(b'\r\n') and len(found) == n_lines[-1]
+  assert n_lines == [0, 1]
+
+
+def test_reports_at_once_leave_whole_files(tree):
+  command = [sys.executable, '-m', 'brac.report', f'--root_dir={tree}', '--data_root_dir=nowhere']
+  for _ in range(3):
+    reports = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [report.wait() for report in reports] == [0, 0, 0]
+  names = sorted(os.listdir(tree / 'report'))
+  before = {name: (tree / 'report' / name).read_bytes() for name in names}
+  assert run_report(tree, '--last=10').returncode == 0
+  assert before == {name: (tree / 'report' / name).read_bytes() for name in names}
+  assert sorted(os.listdir(tree / 'report')) == names and 'unfinished' not in ''.join(names)
 
 
 def test_data_that_is_not_there_or_bad_is_a_note(tmp_path):

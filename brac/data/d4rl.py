@@ -372,7 +372,7 @@ def write(path: str, export: Export) -> None:
   Raises:
     OSError: it cannot be written.
   """
-  with h5py.File(path + '.unfinished', 'w') as file:
+  with h5py.File(path, 'w') as file:
     for name, values in arrays_of(export).items():
       file.create_dataset(name, data=values, compression='gzip')
     for name, text in texts_of(export).items():
@@ -380,7 +380,6 @@ def write(path: str, export: Export) -> None:
         file.attrs[name] = text
       else:
         file[name] = text
-  os.replace(path + '.unfinished', path)
 
 
 def texts_of(export: Export) -> dict[str, str]:

@@ -12,6 +12,7 @@ class Export(NamedTuple):
   """What is written.
 
   Attributes:
+    target: the file, or the id of the dataset, as the user has it.
     rows: the data.
     env_name: their environment.
     low: the smallest actions of the environment, `[A]`.
@@ -21,6 +22,7 @@ class Export(NamedTuple):
     facts: what is known of where the data are from.
   """
 
+  target: str
   rows: Transitions
   env_name: str
   low: np.ndarray

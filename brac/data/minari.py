@@ -15,7 +15,6 @@ import functools
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -278,7 +277,7 @@ def _pieces(file, path: str, names, lengths, parts: Sequence[_Part]) -> Iterator
       with reading(path):
         s = np.concatenate([read(p.path, j + 1).reshape(j + 1 - i, -1) for p in parts], axis=1)
         if own:
-          end = episode[ENDS][i + 1 : j + 1].astype(np.int8)
+          end = episode[ENDS][i + 1 : j + 1]
           a_next = floats(episode[NEXT_ACTIONS][i + 1 : j + 1], f'{what}/{NEXT_ACTIONS}', i)
           discount = floats(episode[DISCOUNTS][i + 1 : j + 1], f'{what}/{DISCOUNTS}', i)
         else:
@@ -318,7 +317,7 @@ def place(dataset_id: str) -> str:
   return os.path.join(_root(), dataset_id, 'data')
 
 
-def write(dataset_id: str, export: Export) -> None:
+def write(folder: str, export: Export) -> None:
   """Writes a dataset as Minari 0.5 does, with what it has no place for in `infos/`.
 
   An episode ends where `Export.lasts` says: its T + 1 observations are the s1 of its rows and the
@@ -327,12 +326,10 @@ def write(dataset_id: str, export: Export) -> None:
   Raises:
     OSError: it cannot be written.
   """
-  unfinished = place(dataset_id) + '.unfinished'
-  shutil.rmtree(unfinished, ignore_errors=True)
-  os.makedirs(unfinished)
+  os.makedirs(folder)
   rows, terminals = export.rows, export.terminals()
   stops = np.flatnonzero(export.lasts()) + 1
-  with h5py.File(os.path.join(unfinished, _MAIN), 'w', track_order=True) as file:
+  with h5py.File(os.path.join(folder, _MAIN), 'w', track_order=True) as file:
     for k, (i, j) in enumerate(zip([0, *stops[:-1]], stops)):
       episode = file.create_group(f'episode_{k}')
       episode.attrs.update({'id': k, 'total_steps': j - i})
@@ -349,17 +346,16 @@ def write(dataset_id: str, export: Export) -> None:
         DISCOUNTS: np.concatenate([np.ones(1, np.float32), rows.discount[i:j]]),
       }.items():
         episode[name] = values
-  size = os.path.getsize(os.path.join(unfinished, _MAIN))
-  with open(os.path.join(unfinished, _METADATA), 'w', encoding='utf-8') as f:
-    json.dump(_make_metadata(dataset_id, export, len(stops), size), f)
-  os.rename(unfinished, place(dataset_id))
+  size = os.path.getsize(os.path.join(folder, _MAIN))
+  with open(os.path.join(folder, _METADATA), 'w', encoding='utf-8') as f:
+    json.dump(_make_metadata(export, len(stops), size), f)
 
 
-def _make_metadata(dataset_id: str, export: Export, n_episodes: int, size: int) -> dict[str, Any]:
+def _make_metadata(export: Export, n_episodes: int, size: int) -> dict[str, Any]:
   n_states = export.rows.s1.shape[1]
   infinite = np.full(n_states, np.inf, np.float32)
   metadata = {
-    'dataset_id': dataset_id,
+    'dataset_id': export.target,
     'description': export.description,
     'minari_version': '0.5.3',
     'data_format': 'hdf5',

@@ -1,6 +1,5 @@
 """Arrays in numpy's .npz, of the names and the layout of D4RL's files."""
 
-import os
 import zipfile
 import zlib
 
@@ -46,7 +45,6 @@ def write(path: str, export: Export) -> None:
   Raises:
     OSError: it cannot be written.
   """
-  with open(path + '.unfinished', 'wb') as f:
-    texts = {name: np.array(text) for name, text in d4rl.texts_of(export).items()}
+  texts = {name: np.array(text) for name, text in d4rl.texts_of(export).items()}
+  with open(path, 'wb') as f:  # savez would add an ending to a name
     np.savez_compressed(f, **texts, **d4rl.arrays_of(export))
-  os.replace(path + '.unfinished', path)

@@ -1,6 +1,5 @@
 """The returns of the datasets themselves, which those of policies are compared with."""
 
-import csv
 import os
 from typing import Iterable, NamedTuple, Optional
 
@@ -9,7 +8,7 @@ import numpy as np
 from brac import programs
 from brac.data_config import folder_name
 from brac.errors import UserError
-from brac.grids.tables import write_csv
+from brac.grids.tables import read_csv, write_csv
 from brac.results import Task
 
 
@@ -29,20 +28,14 @@ class Behavior(NamedTuple):
   whole: Optional[float] = None
 
 
-def read_behavior(path: str) -> dict[Task, Behavior]:
-  """What `write_behavior` left; raises ValueError where it is damaged."""
-  if not os.path.exists(path):
-    return {}
-  with open(path, encoding='utf-8', newline='') as f:
-    return {
-      (row['env'], row['data'], f'n{int(row["transitions"])}'): Behavior(
-        *(float(row[k]) for k in ('mean', 'std', 'mean by step')),
-        int(row['episodes']),
-        float(row['rows in whole episodes']) if row.get('rows in whole episodes') else None,
-      )
-      for row in csv.DictReader(f)
-      if not any(value is None for value in row.values())
-    }
+def _parse(row: dict[str, str]) -> tuple[Task, Behavior]:
+  """What `write_behavior` left of a task."""
+  whole = row.get('rows in whole episodes')
+  return (row['env'], row['data'], f'n{int(row["transitions"])}'), Behavior(
+    *(float(row[k]) for k in ('mean', 'std', 'mean by step')),
+    int(row['episodes']),
+    float(whole) if whole else None,
+  )
 
 
 def write_behavior(path: str, behavior: dict[Task, Behavior]) -> None:
@@ -80,12 +73,7 @@ def load_behavior(
     data_root_dir, sub_dir, file_name: it is at {data_root_dir}/{ENV}/{DATA}/{sub_dir}/{file_name}.
     kept_in: the file that `write_behavior` leaves, for a time when the data is gone.
   """
-  notes: list[str] = []
-  try:
-    kept = read_behavior(kept_in)
-  except (OSError, ValueError, KeyError, TypeError, csv.Error):
-    kept = {}
-    notes.append(f'{kept_in} cannot be read; it is written anew')
+  kept, notes = read_csv(kept_in, _parse)
   tasks = set(tasks)
   for place in sorted({task[:2] for task in tasks}):
     path = os.path.join(data_root_dir, *map(folder_name, place), sub_dir, file_name)

@@ -4,7 +4,6 @@ Whose the two references are stands beside the scores, and an average is over sc
 references alone.
 """
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
 
@@ -15,7 +14,7 @@ from brac.data.references import Reference, find
 from brac.data_config import folder_name
 from brac.errors import UserError
 from brac.grids.summary import Summary
-from brac.grids.tables import ABSENT, Table, write_csv
+from brac.grids.tables import ABSENT, Table, read_csv, write_csv
 from brac.results import Task
 
 References = Mapping[Task, Reference]
@@ -34,7 +33,7 @@ def load_references(
       {data_root_dir}/{ENV}/{DATA}/{sub_dir}/{file_name}.
     kept_in: the file that `write_references` leaves, for a time when the data is gone.
   """
-  found, notes = _read_references(kept_in), []
+  found, notes = read_csv(kept_in, _parse)
   for task in sorted(set(tasks)):
     path = os.path.join(data_root_dir, *map(folder_name, task[:2]), sub_dir, file_name)
     try:
@@ -49,18 +48,10 @@ def load_references(
   return found, notes
 
 
-def _read_references(path: str) -> dict[Task, Reference]:
-  try:
-    with open(path, encoding='utf-8', newline='') as f:
-      rows = list(csv.DictReader(f))
-    return {
-      (row['env'], row['data'], f'n{int(row["transitions"])}'): Reference(
-        float(row['min']), float(row['max']), row['whose']
-      )
-      for row in rows
-    }
-  except (OSError, ValueError, KeyError, TypeError, csv.Error):
-    return {}
+def _parse(row: dict[str, str]) -> tuple[Task, Reference]:
+  """What `write_references` left of a task."""
+  task = row['env'], row['data'], f'n{int(row["transitions"])}'
+  return task, Reference(float(row['min']), float(row['max']), row['whose'])
 
 
 def write_references(path: str, references: References) -> None:
