@@ -1,6 +1,7 @@
 """The policy that collected the data, where a source holds it, and how far a clone is from it."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,14 +29,13 @@ def make_actor(policy: StoredPolicy) -> Actor:
   words = {name: policy.arrays.get(name) for name in ('nonlinearity', 'output_distribution')}
   if words != {'nonlinearity': 'relu', 'output_distribution': 'tanh_gaussian'}:
     raise UserError(f'it is a policy of {words}; taken are relu and tanh_gaussian')
-  layers, n_in = [], policy.s.shape[1]
-  while f'fc{len(layers)}/weight' in policy.arrays:
-    layers.append(_layer(policy, f'fc{len(layers)}', n_in))
-    n_in = layers[-1][0].shape[1]
-  heads = [_layer(policy, name, n_in) for name in ('last_fc', 'last_fc_log_std')]
-  if any(kernel.shape[1] != policy.a.shape[1] for kernel, _ in heads):
-    raise UserError('its last layers are not as wide as the actions')
-  layers.append([np.concatenate(parts, axis=-1) for parts in zip(*heads)])
+  try:  # PyTorch's own order first
+    layers = _layers(policy, transposed=True)
+  except UserError as error:
+    try:
+      layers = _layers(policy, transposed=False)
+    except UserError:
+      raise error from None
   n_actions = policy.a.shape[1]
   box = Box.of(BoundedTensorSpec([n_actions], tf.float32, -1, 1))
   units = [kernel.shape[1] for kernel, _ in layers[:-1]]
@@ -46,8 +46,24 @@ def make_actor(policy: StoredPolicy) -> Actor:
   return actor
 
 
-def _layer(policy: StoredPolicy, name: str, n_in: int) -> tuple[np.ndarray, np.ndarray]:
-  """A layer's kernel `[n_in, n_out]` and bias; a source may have the former transposed."""
+def _layers(policy: StoredPolicy, transposed: bool) -> list[Sequence[np.ndarray]]:
+  """Kernels `[n_in, n_out]` and biases, which a source has all transposed or none.
+
+  A square one does not tell, but another does, unless states, layers and actions are all as wide.
+  """
+  layers, n_in = [], policy.s.shape[1]
+  while f'fc{len(layers)}/weight' in policy.arrays:
+    layers.append(_layer(policy, f'fc{len(layers)}', n_in, transposed))
+    n_in = layers[-1][0].shape[1]
+  heads = [_layer(policy, name, n_in, transposed) for name in ('last_fc', 'last_fc_log_std')]
+  if any(kernel.shape[1] != policy.a.shape[1] for kernel, _ in heads):
+    raise UserError('its last layers are not as wide as the actions')
+  return [*layers, [np.concatenate(parts, axis=-1) for parts in zip(*heads)]]
+
+
+def _layer(
+  policy: StoredPolicy, name: str, n_in: int, transposed: bool
+) -> tuple[np.ndarray, np.ndarray]:
   try:
     weight, bias = (
       np.asarray(policy.arrays[f'{name}/{x}'], np.float32) for x in ('weight', 'bias')
@@ -56,9 +72,9 @@ def _layer(policy: StoredPolicy, name: str, n_in: int) -> tuple[np.ndarray, np.n
     raise UserError(f'it has no {name}/weight and {name}/bias of numbers') from None
   if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
     raise UserError(f'its {name}/weight and {name}/bias are not all finite')
-  for kernel in (weight.T, weight):  # PyTorch's own order first
-    if kernel.shape == (n_in, *bias.shape):
-      return kernel, bias
+  kernel = weight.T if transposed else weight
+  if kernel.shape == (n_in, *bias.shape):
+    return kernel, bias
   raise UserError(f'its {name}/weight is {list(weight.shape)}, where {n_in} numbers go in')
 
 

@@ -185,6 +185,7 @@ FILES = [
   (arrays(), dict(env_name=None), 'does not tell its environment: --env_name names it'),
   (arrays(), dict(data_file='hopper_medium-v2.hdf5'), 'is of Hopper-v2, --env_name is Pendulum-v1'),
   ({'episode_0/observations': np.zeros([3, 3])}, {}, 'is a file of Minari: --format=minari'),
+  (arrays(**{'infos/brac/discounts': np.full(N, 2.0)}), {}, r'discounts are not all in \[0, 1\]'),
   (arrays(**{'infos/brac/ends': np.full(N, 9)}), {}, 'infos/brac/ends holds codes that are not'),
   (damaged, dict(form='npz'), 'cannot be read as .npz'),
   (pickled, dict(form='npz'), 'cannot be read as .npz: .*allow_pickle'),
@@ -270,6 +271,13 @@ def spoilt(name):
   return write
 
 
+def own(**changes):
+  """As an export has it, with what other programs do not know."""
+  infos = {'next_actions': np.zeros([5, 1]), 'ends': np.zeros(5, int), 'discounts': np.ones(5)}
+  infos = {f'infos/brac/{name}': values for name, values in {**infos, **changes}.items()}
+  return lambda folder: minari(folder, episode(**infos))
+
+
 DATASETS = [
   (lambda folder: None, {}, 'no Minari dataset a/b-v0 at .*/a/b-v0/data'),
   (without('metadata.json'), {}, 'metadata.json cannot be read: .*No such file'),
@@ -294,6 +302,8 @@ DATASETS = [
   (bad(rewards=None), {}, 'episode_1 has no rewards; it has actions, observations'),
   (bad(truncations=None), {}, 'episode_1 has no truncations'),
   (bad(terminations=np.full(4, 7)), {}, 'episode_1/terminations holds 7 in row 0'),
+  (own(ends=np.full(5, 256)), {}, r'a/b-v0: its ends hold codes that are not in \[0, 4\]'),
+  (own(discounts=np.full(5, 2.0)), {}, r'a/b-v0: its discounts are not all in \[0, 1\]'),
   (good(), dict(observation_keys=('a', 'b')), '--observation_keys a,b: .* are of one part'),
   (good(), dict(max_episode_steps=9), '--max_episode_steps is for arrays'),
   (good(spec='HalfCheetah-v5'), dict(env_name='HalfCheetah-v2'),

@@ -21,7 +21,7 @@ from brac import agents, behavior, checkpoints, environments, exchange, files, p
 from brac.data import d4rl, description, minari, provenance, stored
 from brac.data.formats import FORMATS, find
 from brac.data.replay import Dataset
-from brac.data.source import Options
+from brac.data.source import Options, StoredPolicy
 from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions
 from brac.errors import UserError
 from brac.networks import Actor, Box
@@ -747,7 +747,7 @@ def test_an_export_that_fails_leaves_nothing(form, fault, own_data, tmp_path, mo
     def fail(*_):
       raise error('of the disk')
 
-    for module, name in ((os, 'replace'), (os, 'rename')):
+    for module, name in ((os, 'replace'), (os, 'rename'), (os, 'link')):
       monkeypatch.setattr(module, name, fail)
   before = sorted(tmp_path.rglob('*'))
   with pytest.raises(KeyboardInterrupt if fault == 'KeyboardInterrupt' else UserError) as raised:
@@ -757,6 +757,28 @@ def test_an_export_that_fails_leaves_nothing(form, fault, own_data, tmp_path, mo
   left = [path for path in tmp_path.rglob('*') if path not in before]
   assert not [path for path in left if not path.is_dir()]
   assert not [path for path in left if 'unfinished' in path.name]
+
+
+@pytest.mark.parametrize('form', ['d4rl', 'minari', 'npz'])
+def test_of_two_exports_to_one_target_one_is_there_and_whole(
+  form, own_data, do_import, tmp_path, monkeypatch
+):
+  path, real = own_data(own_rows()), FORMATS[form].write
+
+  def while_another_exports(made, asked):
+    monkeypatch.setattr(FORMATS[form], 'write', real)
+    others = asked.rows._replace(reward=-asked.rows.reward)
+    monkeypatch.setattr(exchange, 'Export', lambda *args, **kw: asked._replace(rows=others))
+    export(path, form, tmp_path)
+    real(made, asked)
+
+  monkeypatch.setattr(FORMATS[form], 'write', while_another_exports)
+  with pytest.raises(UserError, match='is there already, and was not when this began'):
+    export(path, form, tmp_path)
+  target = 'ours/mine-v0' if form == 'minari' else str(tmp_path / f'mine.{form}')
+  data = do_import(target, form, env_name=None)
+  assert_same_bits(load(data), own_rows()._replace(reward=-own_rows().reward))
+  assert not list(tmp_path.rglob('unfinished*'))
 
 
 # --- The policy that collected the data -----------------------------------------------------------
@@ -838,6 +860,28 @@ def test_the_policy_of_a_file_is_kept_beside_the_data(
   np.testing.assert_allclose(got.log_std, log_std, atol=1e-4)
   np.testing.assert_allclose(got.mode(), np.tanh(mean), atol=1e-4)
   assert log_std.max() == 2  # the clip is at work
+
+
+@pytest.mark.parametrize('transposed', [False, True])
+@pytest.mark.parametrize('units', [(9, 8), (8, 8), (17, 8), (17, 17), (8, 6), (6, 6)])
+def test_square_layers_are_of_the_order_of_the_others(units, transposed):
+  arrays, policy = numpy_policy(units=units)
+  if transposed:
+    arrays = {k: x.T if k.endswith('/weight') else x for k, x in arrays.items()}
+  words = dict(nonlinearity='relu', output_distribution='tanh_gaussian')
+  s = np.random.default_rng(5).normal(size=[50, 17]).astype(np.float32)
+  mean, _ = policy(s)
+  stored = StoredPolicy({**arrays, **words}, s, np.zeros([50, 6], np.float32), None)
+  np.testing.assert_allclose(behavior.make_actor(stored)(s).mode(), np.tanh(mean), atol=1e-4)
+
+
+def test_layers_of_both_orders_are_refused():
+  arrays, _ = numpy_policy()
+  arrays['fc1/weight'] = arrays['fc1/weight'].T
+  words = dict(nonlinearity='relu', output_distribution='tanh_gaussian')
+  s, a = np.zeros([50, 17], np.float32), np.zeros([50, 6], np.float32)
+  with pytest.raises(UserError, match=r'fc1/weight is \[9, 8\], where 9 numbers go in'):
+    behavior.make_actor(StoredPolicy({**arrays, **words}, s, a, None))
 
 
 def test_what_is_removed_is_forgotten(tmp_path):

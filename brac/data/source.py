@@ -9,7 +9,15 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from brac.data.transitions import CUT_OFF, GOES_ON, TERMINAL, TIME_LIMIT, Transitions, returns_of
+from brac.data.transitions import (
+  CUT_OFF,
+  GOES_ON,
+  TERMINAL,
+  TIME_LIMIT,
+  UNKNOWN,
+  Transitions,
+  returns_of,
+)
 from brac.errors import UserError
 
 PIECE = 65536  # steps
@@ -139,7 +147,11 @@ def make_rows(source: Source, keep_last: bool = False) -> tuple[Transitions, Cou
   went_on = False  # whether the step before was one within an episode, and so the row before too
   dropped, ends, rewards = {TIME_LIMIT: 0, CUT_OFF: 0}, [], []
   for steps, s_after, a_after in _with_next(source.pieces):
-    end = steps.end
+    end, name = steps.end, source.facts['source']
+    if not np.isin(end, range(UNKNOWN + 1)).all():
+      raise UserError(f'{name}: its ends hold codes that are not in [{GOES_ON}, {UNKNOWN}]')
+    if steps.discount is not None and ((steps.discount < 0) | (steps.discount > 1)).any():
+      raise UserError(f'{name}: its discounts are not all in [0, 1]')
     within = (end == GOES_ON)[:, np.newaxis]
     terminal, late = end == TERMINAL, np.isin(end, (TIME_LIMIT, CUT_OFF))
     s2 = np.where(within, s_after, steps.s) if steps.s_next is None else steps.s_next
