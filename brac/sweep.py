@@ -29,7 +29,7 @@ from brac import files, gin_config, programs, results
 from brac.data_config import folder_name, project_folder
 from brac.errors import UserError
 from brac.grids import grid_flags, outcome, presets, ranking, search, space
-from brac.grids.jobs import Job, run_jobs
+from brac.grids.jobs import Backend, Job, run_jobs
 from brac.grids.metrics import Returns, Values
 from brac.grids.plan import Plan
 from brac.grids.search import Search, run_searches
@@ -291,10 +291,15 @@ def leave(done: Search, env_name: str, preset: str, config_dir: str) -> None:
     print(f'stopped, and worth more when it was than the best is now: {trial}', file=sys.stderr)
 
 
-def main() -> None:
-  from brac import runs
+Pair = tuple[str, str]  # an environment and a preset
 
-  search.optuna()  # where it is not installed, nothing is made
+
+def check() -> tuple[list[Pair], dict[str, Space]]:
+  """What is to be searched, and the grid of each preset.
+
+  Raises:
+    UserError: a flag, a preset or a grid is wrong; a trial that is there has other settings.
+  """
   config_dir = grid_flags.config_dir()
   pairs = [(env_name, preset) for preset in FLAGS.presets for env_name in FLAGS.env_names]
   if not pairs:
@@ -310,11 +315,59 @@ def main() -> None:
   spaces = {preset: read_space(config_dir, preset) for preset in FLAGS.presets}
   for preset in spaces:
     warn_of_rungs(preset)
-  plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
   for env_name, preset in pairs:
     _tuned_path(config_dir, env_name, preset)
     for point in spaces[preset].points():
       is_there(env_name, preset, point)
+  return pairs, spaces
+
+
+def print_commands(pairs: Sequence[Pair], spaces: Mapping[str, Space]) -> None:
+  """Prints what the trials of the first rung run, but for those that are that far."""
+  for env_name, preset in pairs:
+    for point in spaces[preset].points()[: FLAGS.max_trials]:
+      plan = _plan_of(point, min(FLAGS.first_rung, FLAGS.total_train_steps))
+      trial = env_name, FLAGS.data_name, preset, FLAGS.seed, f'sweep/{point.name}'
+      if job := plan.training(*trial):
+        print(shlex.join(plan.jobs[job].command))
+
+
+def leave_all(searches: Mapping[Pair, Search], spaces: Mapping[str, Space]) -> dict[str, str]:
+  """Writes what searches have found; what failed of them, and why."""
+  failed = {}
+  for (env_name, preset), done in searches.items():
+    try:
+      with outcome.alone(done):
+        for point in spaces[preset].points():  # which another search may have trained since
+          is_there(env_name, preset, point)
+        done.take_in(trials_beside(env_name, preset, spaces[preset]))
+        leave(done, env_name, preset, grid_flags.config_dir())
+    except UserError as error:  # another search, of other data or settings, has left its own there
+      failed[done.name] = str(error)
+    failed.update({f'{done.name} {name}': fault for name, fault in done.faults.items()})
+  return failed
+
+
+def train_winners(searches: Mapping[Pair, Search], backend: Backend) -> dict[str, str]:
+  """Trains the best trials to `--winner_steps`; those that failed, and why."""
+  jobs, failed = [], {}
+  for done in searches.values():
+    winner = done.best()
+    if winner and not results.is_finished(done.run_folder(winner.point), FLAGS.winner_steps):
+      try:
+        jobs.append(done.job_of(winner.point, FLAGS.winner_steps))
+      except UserError as error:  # of this one, and the others go on
+        failed[f'{done.name} {winner.point.name}'] = str(error)
+  return {**failed, **run_jobs(jobs, backend)}
+
+
+def main() -> None:
+  from brac import runs
+
+  search.optuna()  # where it is not installed, nothing is made
+  pairs, spaces = check()
+  plan, needs = Plan(grid_flags.make_grid(FLAGS.clone_steps)), {}
+  for env_name, preset in pairs:
     data = plan.collection(env_name, FLAGS.data_name)
     needs[env_name, preset] = {data, plan.clone(env_name, FLAGS.data_name, preset, FLAGS.seed)}
   for note in plan.notes():
@@ -323,12 +376,7 @@ def main() -> None:
   if FLAGS.dry_run:
     for job in needed:
       print(shlex.join(job.command))
-    for env_name, preset in pairs:
-      for point in spaces[preset].points()[: FLAGS.max_trials]:
-        plan = _plan_of(point, min(FLAGS.first_rung, FLAGS.total_train_steps))
-        trial = env_name, FLAGS.data_name, preset, FLAGS.seed, f'sweep/{point.name}'
-        if job := plan.training(*trial):
-          print(shlex.join(plan.jobs[job].command))
+    print_commands(pairs, spaces)
     return
 
   backend = grid_flags.make_backend()
@@ -344,26 +392,9 @@ def main() -> None:
       with outcome.alone(done):
         outcome.write_tables(done)
     runs.stop('the trials are saved: the same command goes on from there')
-  for pair, done in searches.items():
-    try:
-      with outcome.alone(done):
-        for point in spaces[pair[1]].points():  # which another search may have trained since
-          is_there(*pair, point)
-        done.take_in(trials_beside(*pair, spaces[pair[1]]))
-        leave(done, *pair, config_dir)
-    except UserError as error:  # another search, of other data or settings, has left its own there
-      failed[done.name] = str(error)
-    failed.update({f'{done.name} {name}': fault for name, fault in done.faults.items()})
+  failed.update(leave_all(searches, spaces))
   if FLAGS.winner_steps:
-    jobs = []
-    for pair, done in searches.items():
-      winner = done.best()
-      if winner and not results.is_finished(done.run_folder(winner.point), FLAGS.winner_steps):
-        try:
-          jobs.append(job_of(*pair, winner.point, FLAGS.winner_steps))
-        except UserError as error:  # of this one, and the others go on
-          failed[f'{done.name} {winner.point.name}'] = str(error)
-    failed.update(run_jobs(jobs, backend))
+    failed.update(train_winners(searches, backend))
   if runs.stop_requested():
     runs.stop('the trials are saved: the same command goes on from there')
   for name, why in failed.items():
