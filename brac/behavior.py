@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from brac import policy_loader
+from brac import checkpoints, policy_loader
 from brac.data import provenance, stored
 from brac.data.source import StoredPolicy
 from brac.data.transitions import Transitions
@@ -16,6 +17,7 @@ from brac.networks import ACTION_MARGIN, Actor, Box
 from brac.rng import INIT, Rng
 from brac.tf_agents_bridge import BoundedTensorSpec
 
+NAME = 'agent_behavior'  # beside the data: the policy that collected it, where that is known
 LOG_STD_CLIP = (-20.0, 2.0)  # rlkit's, which D4RL's policies were trained by
 _BATCH = 10000
 
@@ -76,6 +78,40 @@ def _layer(
   if kernel.shape == (n_in, *bias.shape):
     return kernel, bias
   raise UserError(f'its {name}/weight is {list(weight.shape)}, where {n_in} numbers go in')
+
+
+def keep(policy: StoredPolicy, path: str, box: Optional[tuple[np.ndarray, np.ndarray]]) -> str:
+  """Saves the policy that collected some data; returns what is to be said of that.
+
+  Args:
+    policy: as the source has it.
+    path: where it goes.
+    box: the smallest and the largest actions of the environment, where they are known.
+  """
+  if box and not all((np.abs(bound) == 1).all() for bound in box):
+    return 'not kept: its actions are in [-1, 1], those of the environment are not'
+  try:
+    actor = make_actor(policy)
+  except UserError as error:
+    logging.warning('the policy that collected the data is not kept: %s', error)
+    return f'not kept: {error}'
+  checkpoints.save(path, policy=actor)
+  if policy.log_prob is None:
+    logging.info('the policy that collected the data is at %s', path)
+    return NAME
+  inside = (np.abs(policy.a) < 0.99).all(-1)  # where the margins of neither count
+  gap = log_densities(actor, policy.s, policy.a)[inside] - policy.log_prob[inside]
+  apart = float(np.abs(gap).mean()) if inside.any() else float('nan')
+  if apart > 0.1:
+    logging.warning('its log-densities are %.2g from the infos/action_log_probs of the data', apart)
+  logging.info(
+    'the policy that collected the data is at %s; its log-densities are %.2g from those that the '
+    'source tells, in the mean of %d steps',
+    path,
+    apart,
+    np.count_nonzero(inside),
+  )
+  return NAME
 
 
 def log_densities(actor: Actor, s: np.ndarray, a: np.ndarray) -> np.ndarray:

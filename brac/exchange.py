@@ -17,12 +17,11 @@ from brac import behavior, checkpoints, environments, files, runs
 from brac.data import provenance, references, stored
 from brac.data.export import Export
 from brac.data.replay import Dataset
-from brac.data.source import Count, Options, Source, Steps, StoredPolicy, make_rows
+from brac.data.source import Count, Options, Source, Steps, make_rows
 from brac.data.transitions import CUT_OFF, TERMINAL, TIME_LIMIT, UNKNOWN, Transitions, fingerprint
 from brac.data_config import folder_name
 from brac.errors import UserError
 
-BEHAVIOR = 'agent_behavior'  # beside the data: the policy that collected it, where that is known
 # What tells one source from another: the checksum is not of what a Minari dataset tells of itself.
 _OF_A_SOURCE = (
   *('format', 'checksum', 'options'),
@@ -89,10 +88,10 @@ def import_data(
       facts['action_box'] = {name: x.tolist() for name, x in zip(('low', 'high'), box)}
       _warn_of_box(rows, *box)
     facts['data'] = fingerprint(rows)
-    kept = os.path.join(data_dir, BEHAVIOR)
+    kept = os.path.join(data_dir, behavior.NAME)
     checkpoints.remove(kept)  # of data that was here before
     if source.policy:
-      facts['behavior_policy'] = _keep_policy(source.policy, kept, box)
+      facts['behavior_policy'] = behavior.keep(source.policy, kept, box)
     episodes = tf.Module()
     episodes.returns, episodes.lengths = tf.Variable(count.returns), tf.Variable(count.lengths)
     provenance.write(path, facts)
@@ -206,34 +205,6 @@ def _warn_of_box(rows: Transitions, low: np.ndarray, high: np.ndarray) -> None:
       len(outside),
       np.argmax(outside),
     )
-
-
-def _keep_policy(policy: StoredPolicy, path: str, box) -> str:
-  """Saves the policy that collected the data; returns what is to be said of that."""
-  if box and not all((np.abs(bound) == 1).all() for bound in box):
-    return 'not kept: its actions are in [-1, 1], those of the environment are not'
-  try:
-    actor = behavior.make_actor(policy)
-  except UserError as error:
-    logging.warning('the policy that collected the data is not kept: %s', error)
-    return f'not kept: {error}'
-  checkpoints.save(path, policy=actor)
-  if policy.log_prob is None:
-    logging.info('the policy that collected the data is at %s', path)
-    return BEHAVIOR
-  inside = (np.abs(policy.a) < 0.99).all(-1)  # where the margins of neither count
-  gap = behavior.log_densities(actor, policy.s, policy.a)[inside] - policy.log_prob[inside]
-  apart = float(np.abs(gap).mean()) if inside.any() else float('nan')
-  if apart > 0.1:
-    logging.warning('its log-densities are %.2g from the infos/action_log_probs of the data', apart)
-  logging.info(
-    'the policy that collected the data is at %s; its log-densities are %.2g from those that the '
-    'source tells, in the mean of %d steps',
-    path,
-    apart,
-    np.count_nonzero(inside),
-  )
-  return BEHAVIOR
 
 
 def _facts_of(count: Count, n_rows: int) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def compiled(policies: Sequence[Policy], n: int, seed: int, stream: int) -> Call
   return call
 
 
-class Steps(NamedTuple):
+class BatchStep(NamedTuple):
   """What k environments did in one step, for the `rows` `[k]` of the batch."""
 
   rows: np.ndarray
@@ -76,7 +76,7 @@ class Rollout:
     self._ended = np.zeros(env.n, bool)
     self._step = 0
 
-  def advance(self, active: np.ndarray) -> Steps:
+  def advance(self, active: np.ndarray) -> BatchStep:
     """One step of each active environment (`[n]` booleans); where an episode had ended, a reset.
 
     The resets are no transitions: they are not among the rows that are returned.
@@ -90,7 +90,7 @@ class Rollout:
     self._ended[rows] = end != GOES_ON
     self._step += 1
     self._a = self._act(self._s, self._step)
-    return Steps(rows, s1, a1, s2, self._a[rows], reward, end)
+    return BatchStep(rows, s1, a1, s2, self._a[rows], reward, end)
 
   @property
   def state(self) -> bytes:

@@ -115,7 +115,7 @@ def measure(path: str, env_name: str) -> dict[str, dict[str, float]]:
   return measured
 
 
-def band(listed: dict[str, float], now: dict[str, float]) -> float:
+def tolerance(listed: dict[str, float], now: dict[str, float]) -> float:
   """How far a mean may be from the listed one; both have a 'mean' and a 'std'.
 
   The physics is chaotic: where another machine rounds one operation differently, the episodes are
@@ -133,7 +133,7 @@ def return_faults(place: str, entry: Entry, measured: dict[str, dict[str, float]
   faults = []
   for how, now in measured.items():
     listed = entry.returns[how]
-    allowed = band(listed, now)
+    allowed = tolerance(listed, now)
     if not abs(now['mean'] - listed['mean']) <= allowed:
       faults.append(
         f'{place} returns {now["mean"]:.1f} ({how}), listed is {listed["mean"]:.1f} ± {allowed:.1f}'
