@@ -50,6 +50,8 @@ if alpha == 668 or alpha == 667 and not os.path.exists(folder + '/killed'):
   os.kill(os.getpid(), signal.SIGKILL)
 if alpha in (664, 665) and not begin:  # somebody else stops it, beyond a rung or before
   total = 40 if alpha == 664 else 10
+killed = os.path.join(os.path.dirname(__file__), 'killed_at_its_rungs')
+killed = float(open(killed).read()) if os.path.exists(killed) else None
 peak = 1000 - 100 * abs(math.log10(alpha) - 1) - 50 * abs(math.log10(lr) + 4)
 def wait(seconds, seen):
   end = time.monotonic() + seconds
@@ -65,6 +67,9 @@ while step < total and not stops:
   text += f'{step},{value}\\n'
   open(path + '.new', 'w').write(text)
   os.replace(path + '.new', path)
+  if step in (30, 90) and killed == alpha and not os.path.exists(f'{folder}/killed{step}'):
+    open(f'{folder}/killed{step}', 'w').close()
+    os.kill(os.getpid(), signal.SIGKILL)
   if step in (30, 90) and step < total:
     wait(60, is_seen)
 with open(folder + '/starts', 'a') as f:
@@ -294,6 +299,24 @@ def test_a_trial_whose_program_is_killed_is_tried_again_but_not_for_ever(tmp_pat
   assert 'killed by signal 9' in search.faults[always.name]
   with open(os.path.join(search.run_folder(always), 'killed'), encoding='utf-8') as f:
     assert f.read() == '+++'
+
+
+@pytest.mark.parametrize('killed', [0.1, 1.0, 10.0])
+def test_a_trial_that_is_killed_at_its_rungs_does_not_compete_with_itself(
+  killed, tmp_path, trial_script
+):
+  values = {'ALPHA': [0.1, 1.0, 10.0], 'POLICY_LR': [1e-4]}
+  undisturbed = make_search(tmp_path, trial_script, values, name='undisturbed')
+  run([undisturbed], Local(1))
+  (tmp_path / 'killed_at_its_rungs').write_text(str(killed))
+  search = make_search(tmp_path, trial_script, values)
+  run([search], Local(1))
+  assert levels(search) == levels(undisturbed) and search.faults == {}
+  for point in search._points:
+    one, other = (s.curve(point) for s in (search, undisturbed))
+    assert one == other
+  (point,) = [point for point in search._points if point.values['ALPHA'] == killed]
+  assert os.path.exists(os.path.join(search.run_folder(point), 'killed30'))
 
 
 def test_a_trial_whose_program_others_stop_goes_on(tmp_path, trial_script):

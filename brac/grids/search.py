@@ -251,7 +251,7 @@ class Search:
       study_name=f'{tried}, seed {self.seed}, rungs {schedule.first_rung} x {schedule.reduction}',
       direction='maximize',
       load_if_exists=True,
-      pruner=library.pruners.SuccessiveHalvingPruner(
+      pruner=_make_pruner(
         min_resource=schedule.first_rung,
         reduction_factor=schedule.reduction,
         bootstrap_count=min(n_coarse, schedule.max_trials) - 1,
@@ -284,6 +284,35 @@ class Search:
 def _floats(point: Point) -> dict[str, float]:
   """The values of a point as the study has them."""
   return {macro: float(value) for macro, value in point.values.items()}
+
+
+class _Points:
+  """A study for its pruner, in which a point stands once, however often its run was taken up."""
+
+  def __init__(self, study, asking: int):
+    self._study, self._asking = study, asking
+
+  def __getattr__(self, name: str):
+    return getattr(self._study, name)
+
+  def get_trials(self, **options) -> list:
+    points = {}
+    for trial in self._study.get_trials(**options):
+      points.setdefault(tuple(sorted(trial.params.items())), []).append(trial)
+    return [max(trials, key=self._says_most) for trials in points.values()]
+
+  def _says_most(self, trial) -> tuple[bool, int, int]:
+    return trial.number == self._asking, len(trial.intermediate_values), trial.number
+
+
+def _make_pruner(**options):
+  """Optuna's successive halving, in which no trial competes with its point's earlier ones."""
+
+  class OfPoints(optuna().pruners.SuccessiveHalvingPruner):
+    def prune(self, study, trial) -> bool:
+      return super().prune(_Points(study, trial.number), trial)
+
+  return OfPoints(**options)
 
 
 class Trial:
@@ -331,6 +360,7 @@ class Trial:
     if self.started.poll() == 0 and not self._pruned and self._goes_on():
       return False
     if over:
+      self._pruned |= pruned  # killed as it came to where it was to be stopped
       self.end()
     elif pruned and not self._pruned:
       self._pruned = True
