@@ -95,26 +95,8 @@ def _parse(
       parser(source)
     except (Exception, SystemExit) as error:  # a gin file may import what raises anything
       raise UserError(_gin_error(source, error)) from error
-    for (_, selector), bindings in _CONFIG.items():
-      # gin takes any name for a function with **kwargs, as the agents' constructors are.
-      names = parameters(selector)
-      for name in bindings:
-        if name not in names:
-          of = f' in {source}' if is_file else ''
-          hint = nearest(name, names)
-          raise UserError(f'gin: {short(selector)} has no parameter {name!r}{of}{hint}')
-    # Taken out again, for the next file to show whether it names an agent too.
-    for (scope, selector), bindings in _CONFIG.items():
-      if not scope and short(selector) == 'train_eval_offline' and 'agent_name' in bindings:
-        named, before = bindings.pop('agent_name'), agent.get('agent_name')
-        if not is_file and 'name' in agent and named != before:  # the run's folder would say this
-          raise UserError(
-            f'gin: {source}: {agent["name"]}.gin, which names the run, is of {before!r}; a gin '
-            'file of your own names another'
-          )
-        agent.update(agent_name=named, source=source)
-        if is_file:
-          agent['name'] = os.path.splitext(os.path.basename(source))[0]
+    _check_parameters(f' in {source}' if is_file else '')
+    _take_agent(agent, source, is_file)
   if agent:
     gin.bind_parameter('train_eval_offline.agent_name', agent['agent_name'])
     if ':' in str(agent['agent_name']):  # of one's own, whose parameters bindings may name
@@ -125,15 +107,7 @@ def _parse(
   except ValueError as error:
     raise UserError(_gin_error('bindings', error)) from error
   called = _called_macros()
-  for (_, selector), bindings in _CONFIG.items():
-    for name, value in bindings.items():
-      try:
-        copied = copy.deepcopy(value)  # which is how gin calls the functions that a value names
-      except (Exception, SystemExit) as error:
-        raise UserError(_gin_error(f'{short(selector)}.{name}', error)) from error
-      references = list(gin.config.iterate_references(value))
-      if references and all(r.configurable.wrapped is gin.config.macro for r in references):
-        bindings[name] = copied  # so that what is written down of a run has the macro's value
+  _put_macros_values()
   macros = operative.macros()
   for scope, name, parameter in _names_in(gin_bindings):
     if not parameter and name in macros.keys() - called:
@@ -155,6 +129,45 @@ def _parse(
     agent['agent_name'] = bound['train_eval_offline.agent_name']
   idle = tuple(name for name in macros if name not in called and name not in called_before)
   return Preset(**agent, bound=bound, macros=macros, idle=idle)
+
+
+def _check_parameters(where: str) -> None:
+  """Raises UserError where what is bound has no such parameter."""
+  # gin takes any name for a function with **kwargs, as the agents' constructors are.
+  for (_, selector), bindings in _CONFIG.items():
+    names = parameters(selector)
+    for name in bindings:
+      if name not in names:
+        hint = nearest(name, names)
+        raise UserError(f'gin: {short(selector)} has no parameter {name!r}{where}{hint}')
+
+
+def _take_agent(agent: dict[str, object], source: str, is_file: bool) -> None:
+  """Notes the agent that a source names, and takes it out, for the next to show whether it does."""
+  for (scope, selector), bindings in _CONFIG.items():
+    if not scope and short(selector) == 'train_eval_offline' and 'agent_name' in bindings:
+      named, before = bindings.pop('agent_name'), agent.get('agent_name')
+      if not is_file and 'name' in agent and named != before:  # the run's folder would say this
+        raise UserError(
+          f'gin: {source}: {agent["name"]}.gin, which names the run, is of {before!r}; a gin '
+          'file of your own names another'
+        )
+      agent.update(agent_name=named, source=source)
+      if is_file:
+        agent['name'] = os.path.splitext(os.path.basename(source))[0]
+
+
+def _put_macros_values() -> None:
+  """Binds what refers to macros alone to their values, so that these are written down of a run."""
+  for (_, selector), bindings in _CONFIG.items():
+    for name, value in bindings.items():
+      try:
+        copied = copy.deepcopy(value)  # which is how gin calls the functions that a value names
+      except (Exception, SystemExit) as error:
+        raise UserError(_gin_error(f'{short(selector)}.{name}', error)) from error
+      references = list(gin.config.iterate_references(value))
+      if references and all(r.configurable.wrapped is gin.config.macro for r in references):
+        bindings[name] = copied
 
 
 class _NoValues(gin.config_parser.ParserDelegate):
