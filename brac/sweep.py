@@ -250,6 +250,13 @@ def _tuned_path(config_dir: str, env_name: str, preset: str) -> str:
         f'{path} is of a search on other data; choose another --config_dir, in whose tuned/ '
         'run_paper finds what is left, or another --tuned_dir'
       )
+    _, seed, steps = presets.protocol(path) or ('', FLAGS.seed, 0)
+    if seed != FLAGS.seed or steps > FLAGS.total_train_steps:
+      raise UserError(
+        f'{path} is of a search with seed {seed} and {steps} steps a trial; one of another seed '
+        'or of fewer goes to another --tuned_dir'
+      )
+  folder = os.path.dirname(path)
   while not os.path.exists(folder):
     folder = os.path.dirname(os.path.abspath(folder))
   if not os.path.isdir(folder) or not os.access(folder, os.W_OK):

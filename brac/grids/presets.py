@@ -25,13 +25,19 @@ class Preset(NamedTuple):
 
   @property
   def searched(self) -> str:
-    """How a search found it, as that wrote into its comment; '' where it does not tell."""
-    text = one_line(self.path)
-    data, seed, steps = (
-      re.search(pattern, text)
-      for pattern in (r'Data (\S+), \d+ transitions', r'Seed (\d+)\.', r'trial has (\d+) steps')
-    )
-    return f' ({data[1]}, seed {seed[1]}, {steps[1]} steps)' if data and seed and steps else ''
+    """How a search found it, '' where it does not tell."""
+    data, seed, steps = protocol(self.path) or ('', 0, 0)
+    return f' ({data}, seed {seed}, {steps} steps)' if data else ''
+
+
+def protocol(path: str) -> Optional[tuple[str, int, int]]:
+  """Of a tuned preset the data, the seed and the steps of a trial, as a search commented them."""
+  text = one_line(path)
+  data, seed, steps = (
+    re.search(pattern, text)
+    for pattern in (r'Data (\S+), \d+ transitions', r'Seed (\d+)\.', r'trial has (\d+) steps')
+  )
+  return (data[1], int(seed[1]), int(steps[1])) if data and seed and steps else None
 
 
 def one_line(path: str) -> str:

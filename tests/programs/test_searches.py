@@ -112,6 +112,8 @@ def test_a_preset_and_a_grid_of_ones_own(start, tmp_path):
     (f'--tuned_dir={tuned}', f'{tuned} cannot be written, where'),
     ('--presets=sub/my', '--presets sub/my: the name alone; --config_dir names the folder'),
     ('--n_eval_episodes=2', '--n_eval_episodes was 1, is 2; choose another --root_dir'),
+    ('--seed=1', f'{tuned} is of a search with seed 0 and 600 steps a trial; one of another'),
+    ('--total_train_steps=599', f'{tuned} is of a search with seed 0 and 600 steps a trial'),
     ('--n_train=999', f'{tuned} is of a search on other data; choose another --config_dir'),
   ):
     done = start('sweep', *command, flag)
