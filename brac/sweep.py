@@ -320,12 +320,12 @@ def check() -> tuple[list[Pair], dict[str, Space]]:
     raise UserError('--n_eval_episodes=0 leaves no returns to compare: --metric=fqe does without')
   presets.check_bindings([_preset(preset) for preset in FLAGS.presets])
   spaces = {preset: read_space(config_dir, preset) for preset in FLAGS.presets}
-  for preset in spaces:
-    warn_of_rungs(preset)
   for env_name, preset in pairs:
     _tuned_path(config_dir, env_name, preset)
     for point in spaces[preset].points():
       is_there(env_name, preset, point)
+  for preset in spaces:
+    warn_of_rungs(preset)
   return pairs, spaces
 
 
