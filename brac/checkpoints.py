@@ -105,11 +105,13 @@ def _newest(path: str) -> str:
 
 def stamp(path: str) -> object:
   """What is another once another save has come; None where there is none that is whole."""
+  newest = _newest(path)
   try:
-    index = os.stat(_newest(path) + '.index')
+    index = os.stat(newest + '.index')
   except FileNotFoundError:
     return None
-  return index.st_ino, index.st_mtime_ns
+  # The name, too: for a moment a save's file has two.
+  return newest, index.st_ino, index.st_mtime_ns
 
 
 def is_whole(path: str) -> bool:

@@ -284,6 +284,22 @@ def test_what_is_saved_while_it_is_read_is_one_save_or_the_other(tmp_path, monke
     saved_number(path)
 
 
+def test_what_gets_its_name_while_it_is_read_is_not_damaged(tmp_path, monkeypatch):
+  path, real, moved = str(tmp_path / 'x'), tf.train.load_checkpoint, []
+  save_number(path, 1.0)
+  for ending in ('.index', '.data-00000-of-00001'):
+    os.rename(path + ending, path + '.new' + ending)
+
+  def load_checkpoint(found):
+    if not moved:
+      moved.append(found)
+      checkpoints._settle(path)  # as its run does
+    return real(found)
+
+  monkeypatch.setattr(tf.train, 'load_checkpoint', load_checkpoint)
+  assert saved_number(path) == 1 and moved == [path + '.new']
+
+
 def test_a_first_save_that_was_killed_before_its_last_step_has_a_stamp(tmp_path):
   path = str(tmp_path / 'x')
   assert checkpoints.stamp(path) is None
