@@ -34,6 +34,7 @@ from brac.grids.jobs import (
   try_lock,
 )
 from brac.grids.metrics import Metric
+from brac.grids.pruner import make_pruner
 from brac.grids.space import Curve, Halving, Point, Space, Standing
 from brac.grids.tables import shown
 
@@ -251,7 +252,8 @@ class Search:
       study_name=f'{tried}, seed {self.seed}, rungs {schedule.first_rung} x {schedule.reduction}',
       direction='maximize',
       load_if_exists=True,
-      pruner=_make_pruner(
+      pruner=make_pruner(
+        library.pruners.SuccessiveHalvingPruner,
         min_resource=schedule.first_rung,
         reduction_factor=schedule.reduction,
         bootstrap_count=min(n_coarse, schedule.max_trials) - 1,
@@ -284,35 +286,6 @@ class Search:
 def _floats(point: Point) -> dict[str, float]:
   """The values of a point as the study has them."""
   return {macro: float(value) for macro, value in point.values.items()}
-
-
-class _Points:
-  """A study for its pruner, in which a point stands once, however often its run was taken up."""
-
-  def __init__(self, study, asking: int):
-    self._study, self._asking = study, asking
-
-  def __getattr__(self, name: str):
-    return getattr(self._study, name)
-
-  def get_trials(self, **options) -> list:
-    points = {}
-    for trial in self._study.get_trials(**options):
-      points.setdefault(tuple(sorted(trial.params.items())), []).append(trial)
-    return [max(trials, key=self._says_most) for trials in points.values()]
-
-  def _says_most(self, trial) -> tuple[bool, int, int]:
-    return trial.number == self._asking, len(trial.intermediate_values), trial.number
-
-
-def _make_pruner(**options):
-  """Optuna's successive halving, in which no trial competes with its point's earlier ones."""
-
-  class OfPoints(optuna().pruners.SuccessiveHalvingPruner):
-    def prune(self, study, trial) -> bool:
-      return super().prune(_Points(study, trial.number), trial)
-
-  return OfPoints(**options)
 
 
 class Trial:
