@@ -115,14 +115,9 @@ def stamp(path: str) -> object:
 
 
 def is_whole(path: str) -> bool:
-  """Whether there is a checkpoint at `path` and all of it can be read."""
-  try:
-    reader = Reader(path)
-    for key in reader.shapes:
-      reader.read(key)
-  except UserError:
-    return False
-  return True
+  """Whether there is a checkpoint at `path` and all of it can be read; see `recover`."""
+  check_path(path)
+  return not _damage(_newest(path))
 
 
 def exists(path: str) -> bool:
